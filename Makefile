@@ -1,0 +1,45 @@
+PYTHON ?= python3
+VENV ?= .venv
+EXTRAS ?= dev,hf
+OUT ?= out
+BIN := $(VENV)/bin
+READY := $(VENV)/.vizlib-ready
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo lab test test-families bench notebooks lint clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+setup: $(READY)  ## create .venv with everything pinned in constraints.txt
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "vizlib needs Python 3.11 or newer; $(PYTHON) is " + sys.version.split()[0] + ". Name another: make PYTHON=python3.12")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable '.[$(EXTRAS)]' --constraint constraints.txt
+	touch $@
+
+demo: $(READY)  ## compare what a CNN, a Transformer and a hybrid look at; writes out/compare.html
+	$(BIN)/vizlib demo --out $(OUT)
+
+lab: $(READY)  ## open JupyterLab on the first notebook
+	$(BIN)/jupyter lab notebooks/00_tour.ipynb
+
+test: $(READY)  ## run the tests
+	$(BIN)/python -m pytest
+
+test-families: $(READY)  ## run one model of every timm family; writes a table
+	$(BIN)/python -m pytest -m families
+
+bench: $(READY)  ## measure what each method costs beside a plain forward
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.cost
+
+notebooks: $(READY)  ## run every notebook from top to bottom
+	$(BIN)/python -m pytest --nbmake -p no:cacheprovider notebooks
+
+lint: $(READY)  ## ruff and mypy
+	$(BIN)/ruff check
+	$(BIN)/mypy
+
+clean:  ## remove what make built
+	rm -rf $(VENV) $(OUT) build dist .mypy_cache .ruff_cache .pytest_cache vizlib.egg-info

@@ -1,0 +1,53 @@
+"""See what an image classifier looks at: attention, rollout, Grad-CAM and gates on one picture grid.
+
+    import vizlib as vl
+    models = ["zoo/seresnet", "zoo/vit", "zoo/hybrid"]
+    vl.compare(models, vl.data.photo("cat"), methods=["gradcam", "rollout"]).show()
+
+The public names are loaded when they are first used, so that `import vizlib` takes no time.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+
+# name -> where it lives: "module" for the module itself, "module:name" for what is in it
+_PUBLIC = {
+    "load": "vizlib.models.load:load",
+    "architectures": "vizlib.models.architectures.registry:architectures",
+    "zoo": "vizlib.models.zoo",
+    "data": "vizlib.data",
+    "trace": "vizlib.capture.trace:trace",
+    "ablate": "vizlib.capture.trace:ablate",
+    "explain": "vizlib.methods.table:explain",
+    "contrast": "vizlib.methods.table:contrast",
+    "METHODS": "vizlib.methods.table:METHODS",
+    "cost": "vizlib.measure.cost:cost",
+    "plot": "vizlib.show.plot",
+    "summary": "vizlib.explore.summary:summary",
+    "compare": "vizlib.explore.compare:compare",
+    "Classifier": "vizlib.types:Classifier",
+    "Heatmap": "vizlib.types:Heatmap",
+    "Attention": "vizlib.attention:Attention",
+    "Gate": "vizlib.types:Gate",
+    "Trace": "vizlib.types:Trace",
+    "Cost": "vizlib.types:Cost",
+    "Curve": "vizlib.types:Curve",
+}
+__all__ = ["__version__", *_PUBLIC]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"vizlib has no {name!r}. It has: {', '.join(_PUBLIC)}.")
+    module, _, attribute = _PUBLIC[name].partition(":")
+    found = import_module(module)
+    globals()[name] = getattr(found, attribute) if attribute else found
+    return globals()[name]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
