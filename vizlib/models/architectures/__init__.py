@@ -1,0 +1,1 @@
+"""The classifiers that timm does not carry, one paper a file; `registry.py` names them."""
