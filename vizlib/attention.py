@@ -1,0 +1,159 @@
+"""One attention operation of one run: its matrices made when they are looked at, by row or by tile."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from vizlib.tokens import Tokens
+from vizlib.types import Heatmap
+
+TILE = 1 << 18  # numbers per tile: about 1 MB in float32, which stays in a core's cache
+
+
+@dataclass(frozen=True, eq=False)
+class Attention:
+    """An attention operation. Either `query` and `key` are kept, or the `matrix` where the model itself made one.
+
+    Attributes:
+        kind: "spatial" (keys lie in the image), "channel" (keys are channels: XCiT, half of DaViT), "pooling" (softmax
+            over places without queries: CoaT, GC blocks, class-attention pooling without q) or "linear" (no softmax).
+        query: (b, g, a, q, d); key: (b, g, a, k, d); scale and mask as the model used them.
+        softmax: (b, g, a, q, k), rows sum to 1;  matrix: the one that was applied (differs under talking heads).
+        value: (b, g, a, k, d);  output: (b, g, a, q, d) = matrix @ value;  gradient: of the target's logit, (b, g, a, q, d).
+        width: channels that it writes, over all heads.
+        queries, keys, outputs: where the query, the key and the result of each slot lie.
+    """
+
+    name: str
+    kind: Literal["spatial", "channel", "pooling", "linear"]
+    queries: Tokens
+    keys: Tokens
+    outputs: Tokens
+    value: Tensor
+    output: Tensor
+    width: int = 0
+    query: Tensor | None = None
+    key: Tensor | None = None
+    scale: float = 1.0
+    mask: Tensor | None = None
+    softmax: Tensor | None = None
+    matrix: Tensor | None = None
+    gradient: Tensor | None = None
+    image: Tensor = field(default_factory=lambda: torch.zeros(0))
+    model: str = ""
+
+    @property
+    def shape(self) -> tuple[int, int, int, int, int]:
+        """(b, g, a, q, k)."""
+        b, g, a, q, _ = self.output.shape
+        return b, g, a, q, self.value.shape[-2]
+
+    @property
+    def heads(self) -> int:
+        return self.output.shape[2]
+
+    @property
+    def groups(self) -> int:
+        return self.output.shape[1]
+
+    def weights(self, queries: slice = slice(None), *, applied: bool = False) -> Tensor:
+        """Attention weights (b, g, a, q', k) of the chosen query slots, every row summing to 1.
+
+        Args:
+            queries: which query slots, in each group.
+            applied: the matrix that was applied to the values instead of the softmax (they differ where heads are
+                mixed after the softmax; its rows need not sum to 1).
+        """
+        made = self.matrix if applied and self.matrix is not None else self.softmax
+        if made is not None:
+            return made[..., queries, :]
+        if self.query is None or self.key is None:
+            raise RuntimeError(f"{self.name} is {self.kind} attention: it has no matrix of weights to look at.")
+        scores = self.query[..., queries, :] @ (self.key.transpose(-2, -1) * self.scale)
+        if self.mask is not None:
+            scores = scores + (self.mask[..., queries, :] if self.mask.shape[-2] > 1 else self.mask)
+        return scores.softmax(-1)
+
+    def relevance(self, queries: slice = slice(None)) -> Tensor:
+        """Gradient-weighted attention relu(∇A ⊙ A), (b, g, a, q', k), with ∇A = dO Vᵀ.
+
+        Source: Chefer, Gur, Wolf 2021, Generic Attention-model Explainability, arXiv 2103.15679, eq. 5.
+        """
+        if self.gradient is None:
+            raise RuntimeError(f"relevance needs gradients; {self.name} was traced without. Use trace(…, gradients=True).")
+        pull = self.gradient[..., queries, :] @ self.value.transpose(-2, -1)
+        return (pull * self.weights(queries, applied=True)).relu()
+
+    def tiles(self, *, relevance: bool = False) -> Iterator[tuple[slice, Tensor]]:
+        """All rows, a tile of query slots at a time: pairs of (slots, weights or relevance of these)."""
+        b, g, a, q, k = self.shape
+        rows = max(1, TILE // max(b * g * a * k, 1))
+        rows = q if q * k <= 400 * 400 else rows
+        for start in range(0, q, rows):
+            part = slice(start, start + rows)
+            yield part, (self.relevance(part) if relevance else self.weights(part))
+
+    def carry(self, mass: Tensor, *, relevance: bool = False) -> Tensor:
+        """Mass on the query slots carried to the key slots, per head: (b, g, q) -> (b, g, a, k), mass @ A.
+
+        Args:
+            relevance: carry with relu(∇A ⊙ A) instead of A.
+        """
+        carried = mass.new_zeros(*self.shape[:3], self.shape[4])
+        busy = mass.flatten(0, 1).any(0)  # a single start token needs a single row
+        for part, rows in self.tiles(relevance=relevance):
+            if busy[part].any():
+                carried += torch.einsum("bgq,bgaqk->bgak", mass[..., part], rows.to(mass.dtype))
+        return carried
+
+    def heatmap(
+        self,
+        query: tuple[float, float] | int | Literal["mean"] = 0,
+        head: int | None = None,
+    ) -> Heatmap:
+        """What one query attends to, as a picture on the keys' grid.
+
+        Args:
+            query: an image point (row, column) in [0, 1]; the number of a prefix token (0: the class token); or "mean"
+                over all queries.
+            head: one head, or None for the mean over heads.
+
+        Raises:
+            ValueError: the operation has no such query or head, or its keys have no place in the image.
+        """
+        if self.keys.grid is None:
+            raise ValueError(f"{self.name} is {self.kind} attention: its keys are no places, there is nothing to draw.")
+        if head is not None and not 0 <= head < self.heads:
+            raise ValueError(f"{self.name} has heads 0 to {self.heads - 1}; got {head}.")
+        mass = self._start(query)
+        carried = self.carry(mass)
+        carried = carried.mean(2) if head is None else carried[:, :, head]
+        patches = self.keys.patches(self.keys.scatter(carried))
+        what = f"attention of {'the mean query' if query == 'mean' else query}, {'mean of heads' if head is None else f'head {head}'}"
+        return Heatmap(patches, self.image, what, self.model, unit="attention weight", layer=self.name)
+
+    def _start(self, query: tuple[float, float] | int | str) -> Tensor:
+        """Unit mass (b, g, q) on the asked query."""
+        b, g, _, q, _ = self.shape
+        where = self.outputs if self.outputs.grid else self.queries
+        index = where.index.to(self.output.device).expand(b, g, q)
+        if query == "mean":
+            chosen = index >= 0
+        elif isinstance(query, tuple):
+            chosen = where.slots_at(query).to(index.device).expand(b, g, q)
+        else:
+            chosen = index == query if where.prefix else torch.zeros_like(index, dtype=torch.bool)
+            if not where.prefix and not where.grid:  # latent queries have no place and are named by their number
+                chosen = torch.arange(q, device=index.device).expand(b, g, q) == query
+            elif not 0 <= int(query) < where.prefix:
+                raise ValueError(
+                    f"{self.name} has {where.prefix} prefix tokens; got query {query}. Name an image point (row, column) in "
+                    f"[0, 1], or 'mean'."
+                )
+        mass = chosen.to(torch.float32)
+        return mass / mass.sum((1, 2), keepdim=True).clamp(min=1)

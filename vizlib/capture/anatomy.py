@@ -1,0 +1,277 @@
+"""The anatomy of a classifier: what one study of it, per input size, tells every later run.
+
+The study runs the model once under a `PlaceMode` and an `Interceptor` and writes down the attention operations, the
+gates and the layout of each module's output.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from vizlib.capture.arrange import Arrangement, arrange, tokens_of
+from vizlib.capture.intercept import Interceptor, RawAttention, RawGate, Watcher
+from vizlib.capture.layout import Layout, read_layout
+from vizlib.capture.modules import ModulePath
+from vizlib.capture.places import NOWHERE, PlaceMode, hull, settle
+from vizlib.running import logits_of, unchanged
+from vizlib.tokens import Tokens
+from vizlib.types import Classifier
+
+IDLE = (nn.Identity, nn.modules.dropout._DropoutNd)
+
+
+@dataclass(frozen=True, eq=False)
+class Site:
+    """An attention operation of the model, wherever it is run."""
+
+    name: str
+    kind: Literal["spatial", "channel", "pooling", "linear"]
+    arrangement: Arrangement
+    queries: Tokens
+    keys: Tokens
+    outputs: Tokens
+    past: int  # bit i: it derives from operation i
+    number: int
+    width: int  # channels that it writes, over all heads
+
+
+@dataclass(frozen=True, eq=False)
+class GateSite:
+    name: str
+    kind: Literal["channel", "spatial", "axis", "path", "full"]
+    channels: int  # axis of the channels in the gated features, -1 where these are no feature maps
+
+
+@dataclass(frozen=True, eq=False)
+class Anatomy:
+    """What is known of a classifier at one input size.
+
+    Attributes:
+        sites, gates: attention operations and gates, by the number of their event.
+        layouts: module path -> layout of its output, in the order in which the modules finish.
+        moving: places depend on the photograph; the anatomy then holds for the studied batch only.
+        classes: number of logits.
+    """
+
+    sites: dict[int, Site]
+    gates: dict[int, GateSite]
+    layouts: dict[str, Layout]
+    idle: frozenset[str]
+    moving: bool
+    classes: int
+
+    @property
+    def owners(self) -> set[str]:
+        """Modules that hold an attention operation."""
+        return {site.name.partition("#")[0] for site in self.sites.values()}
+
+    def named(self) -> dict[str, Site]:
+        return {site.name: site for site in self.sites.values()}
+
+
+class _Student(Watcher):
+    """Decides for every event of the study what it is, by places and values."""
+
+    def __init__(self, places: PlaceMode, path: ModulePath, batch: int) -> None:
+        self.places, self.path, self.batch = places, path, batch
+        self.sites: dict[int, Site] = {}
+        self.gates: dict[int, GateSite] = {}
+
+    def softmax_over(self, scores: Tensor) -> bool:
+        mark = self.places.mark(scores)
+        return mark is not None and mark.product
+
+    def is_attention(self, event: int, raw: RawAttention) -> bool:
+        if self.places.mark(raw.value) is None or raw.matrix is None or self.places.mark(raw.matrix) is None:
+            return False
+        rows = raw.matrix.float().sum(-1)
+        mixed = raw.softmax is not raw.matrix
+        return mixed or bool((rows - 1).abs().max() < 1e-2)
+
+    def attention(self, event: int, raw: RawAttention) -> Tensor | None:
+        marks = [self.places.mark(t) for t in (raw.query, raw.key, raw.value, raw.matrix)]
+        past = 0
+        for mark in marks:
+            past |= mark.past if mark else 0
+        site = self._site(raw, past)
+        self.sites[event] = site
+        self.places.passed(raw.output, site.number)
+        return None
+
+    def _cells(self, tensor: Tensor, dims: tuple[int, ...], lead: torch.Size, n: int) -> Tensor:
+        """Cells (leading, n, 5) of the slots of a tensor, joined over `dims`."""
+        mark = self.places.mark(tensor)
+        if mark is None:
+            return torch.full((lead.numel(), n, 5), NOWHERE, device=tensor.device)
+        cells = hull(mark.cells, [d % tensor.ndim for d in dims])
+        cells = cells.reshape(*[1] * (len(lead) + 2 - tensor.ndim), *cells.shape)
+        return cells.squeeze(-2).expand(*lead, n, 5).flatten(0, len(lead) - 1)
+
+    def _site(self, raw: RawAttention, past: int) -> Site:
+        q, k = raw.output.shape[-2], raw.value.shape[-2]
+        lead = raw.output.shape[:-2]
+        keys = self._cells(raw.value, (-1,), lead, k)
+        outputs = self._cells(raw.output, (-1,), lead, q)
+        queries = outputs if raw.query is None else self._cells(raw.query, (-1,), lead, q)
+        arrangement = arrange(torch.cat([keys, outputs], 1), self.batch)
+
+        def tokens(cells: Tensor) -> Tokens:
+            moved = arrangement.apply(cells, lead_of(cells), self.batch)[:, :, 0]
+            return tokens_of(moved, moving=self.places.data_dependent)
+
+        def lead_of(cells: Tensor) -> torch.Size:
+            return cells.shape[:1]
+
+        found = [tokens(c) for c in (queries, keys, outputs)]
+        if found[1].grid is None:
+            kind: Literal["spatial", "channel", "pooling", "linear"] = "channel" if raw.queries else "linear"
+        else:
+            kind = "spatial" if raw.queries else "pooling"
+        queries_t, keys_t, outputs_t = found
+        if _written_elsewhere(outputs_t, keys_t):
+            outputs_t = keys_t
+        name = _numbered(self.path.here, [s.name for s in self.sites.values()])
+        return Site(name, kind, arrangement, queries_t, keys_t, outputs_t, past, len(self.sites), arrangement.heads * raw.value.shape[-1])
+
+    def is_gate(self, event: int, raw: RawGate) -> bool:
+        mark = self.places.mark(raw.features)
+        gate, features = raw.values, raw.features
+        if mark is None or features.ndim < 2 or not features.is_floating_point():
+            return False
+        if gate.numel() > features.numel() or gate.numel() == features.numel() and _is_swish(raw):
+            return False
+        found = _gate_kind(gate, features, mark.cells)
+        if found is None:
+            return False
+        name = _numbered(self.path.here, [s.name for s in self.gates.values()])
+        self.gates[event] = GateSite(name, *found)
+        return True
+
+
+def _written_elsewhere(outputs: Tokens, keys: Tokens) -> bool:
+    """A query pooled from the whole image (GCViT) reads a window and its result is written into that window."""
+    if keys.grid is None or outputs.grid is None or outputs.index.shape != keys.index.shape or keys.index.shape[1] == 1:
+        return False
+    same_everywhere = bool((outputs.index == outputs.index[:, :1]).all())
+    return same_everywhere and not bool((keys.index == keys.index[:, :1]).all())
+
+
+def _numbered(path: str, taken: list[str]) -> str:
+    count = sum(name.partition("#")[0] == path for name in taken)
+    return path if count == 0 else f"{path}#{count}"
+
+
+def _is_swish(raw: RawGate) -> bool:
+    """x · sigmoid(k x): the activation gates what it was made of, which is no gate but an activation function."""
+    if raw.origin is None or raw.features.shape != raw.values.shape:
+        return False
+    g, x = raw.values.float().flatten(), raw.features.float().flatten()
+    inner = (g > 0.05) & (g < 0.95)
+    if int(inner.sum()) < 3:
+        return True
+    logits = torch.logit(g[inner]) if raw.activation == "sigmoid" else g[inner]
+    pair = torch.stack([logits, x[inner]])
+    return bool(torch.corrcoef(pair)[0, 1].abs() > 0.999) or not bool(pair.std(1).min() > 0)
+
+
+def _gate_kind(gate: Tensor, features: Tensor, cells: Tensor) -> tuple[Literal["channel", "spatial", "axis", "path", "full"], int] | None:
+    """What a gate's values change along: channels, places, one axis, parallel paths or everything."""
+    n = features.ndim
+    sizes = [1] * (n - gate.ndim) + list(gate.shape)
+    if len(sizes) != n:
+        return None
+    cells = settle(cells)
+    space = [d for d in range(1, n) if cells.shape[d] > 1]
+    if n > 4 or not space and n != 4:
+        return ("path", -1) if n > 2 else None
+    space = space or [2, 3]
+    rest = [d for d in range(1, n) if d not in space]
+    along = [d for d in range(1, n) if sizes[d] > 1]
+    if not rest or not along and n != 4:
+        return None
+    channels = rest[-1] if len(rest) == 1 else -1
+    if channels == -1:
+        return ("path", -1)
+    if not set(along) & set(space):
+        return ("channel", channels)
+    if channels not in along:
+        return ("spatial", channels)
+    return ("full" if set(space) <= set(along) else "axis", channels)
+
+
+_known: WeakKeyDictionary[nn.Module, dict[Any, Any]] = WeakKeyDictionary()
+
+
+def memory_of(clf: Classifier) -> dict[Any, Any]:
+    """What has been found out about a model; forgotten with the model."""
+    return _known.setdefault(clf.module, {})
+
+
+def remembered_as(clf: Classifier, x: Tensor, what: str) -> tuple[Any, ...]:
+    kinds = hash(tuple(type(m) for m in clf.module.modules()))
+    return (what, tuple(x.shape[1:]), x.dtype, x.device, kinds)
+
+
+def study(clf: Classifier, x: Tensor) -> Anatomy:
+    """The anatomy of a classifier at this input size, remembered unless places depend on the photograph.
+
+    Args:
+        x: (b, c, h, w), prepared.
+    """
+    memory, key = memory_of(clf), remembered_as(clf, x, "anatomy")
+    if key not in memory:
+        pair = x[:1].repeat(2, *[1] * (x.ndim - 1))  # two samples, so that the batch axis shows
+        try:
+            found = _study(clf, pair)
+        except (RuntimeError, ValueError):  # a model that is written for one photograph at a time
+            found = _study(clf, x)
+        memory[key] = found if not found.moving else None
+    found = memory[key]
+    return _study(clf, x) if found is None else found
+
+
+@torch.no_grad()
+def _study(clf: Classifier, x: Tensor) -> Anatomy:
+    places, path = PlaceMode(), ModulePath(clf.module)
+    student = _Student(places, path, len(x))
+    layouts: dict[str, Layout] = {}
+    idle = {name for name, m in clf.module.named_modules() if isinstance(m, IDLE)}
+
+    def finished(name: str, output: Any) -> None:
+        for item, tensor in enumerate(t for t in tree_leaves(output) if isinstance(t, Tensor)):
+            mark = places.mark(tensor)
+            if mark is None or not tensor.is_floating_point():
+                continue
+            with _off(places):
+                layout = read_layout(name, item, mark.cells, tensor.shape, len(x), places.data_dependent)
+            if layout is not None:
+                layouts.pop(name, None)
+                layouts[name] = layout
+                break
+
+    path.finished = finished
+    with unchanged(clf.module, seed=0), path.follow():
+        x = x.clone()
+        places.start(x)
+        with places, Interceptor(student):
+            logits = logits_of(clf.module(x))
+    return Anatomy(
+        student.sites, student.gates, layouts, frozenset(idle), places.data_dependent, logits.shape[-1]
+    )
+
+
+@contextmanager
+def _off(mode: PlaceMode) -> Iterator[None]:
+    """Our own arithmetic in a hook is not part of the model."""
+    from torch.utils._python_dispatch import _disable_current_modes
+
+    with _disable_current_modes(), torch._C.DisableTorchFunction():
+        yield

@@ -1,0 +1,42 @@
+"""Which module is running, by hooks that are gone afterwards, also after an exception in the model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch import nn
+
+
+class ModulePath:
+    """The stack of running modules, and a call to `finished(path, output)` whenever one returns."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+        self.stack: list[str] = []
+        self.finished: Callable[[str, Any], None] = lambda path, output: None
+
+    @contextmanager
+    def follow(self) -> Iterator[ModulePath]:
+        handles = []
+        try:
+            for path, module in self.module.named_modules():
+                handles.append(module.register_forward_pre_hook(lambda m, a, path=path: self.stack.append(path)))
+                handles.append(
+                    module.register_forward_hook(lambda m, a, out, path=path: self._leave(path, out), always_call=True)
+                )
+            yield self
+        finally:
+            for handle in handles:
+                handle.remove()
+            self.stack.clear()
+
+    def _leave(self, path: str, output: Any) -> None:
+        while self.stack and self.stack.pop() != path:
+            pass
+        self.finished(path, output)
+
+    @property
+    def here(self) -> str:
+        return self.stack[-1] if self.stack else ""

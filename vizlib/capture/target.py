@@ -1,0 +1,128 @@
+"""What the head reads: the layer for class activation maps, and the tokens from which mass flows back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vizlib.capture.anatomy import Anatomy, memory_of, remembered_as, study
+from vizlib.capture.intercept import Interceptor, RawAttention, RawGate, Watcher
+from vizlib.capture.modules import ModulePath
+from vizlib.running import logits_of, unchanged
+from vizlib.types import Classifier
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """What a random mixture of the logits depends on.
+
+    Attributes:
+        layers: module paths with a grid and a non-zero gradient at the patches, in the order in which they finish.
+        start: number of an attention operation -> (slots g·q,) bool: its results with a non-zero gradient.
+    """
+
+    layers: tuple[str, ...]
+    start: dict[int, Tensor] = field(default_factory=dict)
+
+
+class Follower(Watcher):
+    """Follows the decisions of the study; the base of what later runs want to know."""
+
+    def __init__(self, anatomy: Anatomy) -> None:
+        self.anatomy = anatomy
+
+    def is_attention(self, event: int, raw: RawAttention) -> bool:
+        return event in self.anatomy.sites
+
+    def is_gate(self, event: int, raw: RawGate) -> bool:
+        return event in self.anatomy.gates
+
+
+class _Outputs(Follower):
+    def __init__(self, anatomy: Anatomy) -> None:
+        super().__init__(anatomy)
+        self.outputs: dict[int, tuple[Tensor, torch.Size]] = {}
+
+    def attention(self, event: int, raw: RawAttention) -> Tensor | None:
+        if event in self.anatomy.sites:
+            self.outputs[self.anatomy.sites[event].number] = (raw.output, raw.output.shape[:-2])
+        return None
+
+
+def reading(clf: Classifier, x: Tensor) -> Reading:
+    """What the head reads, found once per model and input size by one forward and backward."""
+    memory, key = memory_of(clf), remembered_as(clf, x, "reading")
+    if key not in memory:
+        memory[key] = _read(clf, x[:1], study(clf, x[:1]))
+    found: Reading = memory[key]
+    return found
+
+
+def _read(clf: Classifier, x: Tensor, anatomy: Anatomy) -> Reading:
+    path, watcher = ModulePath(clf.module), _Outputs(anatomy)
+    outputs: dict[str, Tensor] = {}
+
+    def finished(name: str, output: Any) -> None:
+        if name in anatomy.layouts and name not in anatomy.idle:
+            outputs.pop(name, None)
+            outputs[name] = anatomy.layouts[name].pick(output)
+
+    path.finished = finished
+    with unchanged(clf.module, seed=0), path.follow(), torch.enable_grad():
+        x = x.detach().clone().requires_grad_()
+        with Interceptor(watcher):
+            logits = logits_of(clf.module(x * 1))  # a model may write into its input, and a leaf forbids that
+        mix = torch.randn(logits.shape, generator=torch.Generator().manual_seed(0)).to(logits)
+        wanted = [*outputs.values(), *(t for t, _ in watcher.outputs.values())]
+        wanted_graph = [t for t in wanted if t.requires_grad]
+        found = torch.autograd.grad((logits * mix).sum(), wanted_graph, allow_unused=True)
+    gradients = {id(t): g for t, g in zip(wanted_graph, found, strict=True)}
+    layers = []
+    for name, tensor in outputs.items():
+        gradient = gradients.get(id(tensor))
+        if gradient is not None and _reaches_patches(anatomy, name, gradient):
+            layers.append(name)
+    return Reading(tuple(layers), _starts(anatomy, watcher, gradients))
+
+
+def _reaches_patches(anatomy: Anatomy, name: str, gradient: Tensor) -> bool:
+    return bool(anatomy.layouts[name].alone().features(gradient).any())
+
+
+def _starts(anatomy: Anatomy, watcher: _Outputs, gradients: dict[int, Any]) -> dict[int, Tensor]:
+    found = {}
+    sites = {s.number: s for s in anatomy.sites.values()}
+    for number, (tensor, lead) in watcher.outputs.items():
+        gradient = gradients.get(id(tensor))
+        if gradient is not None:
+            arranged = sites[number].arrangement.apply(gradient, lead, 1)  # (1, g, a, q, d)
+            found[number] = arranged.abs().sum((2, 4))[0] > 0  # (g, q)
+    return found
+
+
+def cam_layer(clf: Classifier, x: Tensor) -> str:
+    """The layer for class activation maps.
+
+    It is the last module whose output lies on more than one image cell, that is not inside an attention operation and
+    whose patches the logits depend on: a ResNet's last stage, the input of a ViT's last attention, a Swin's last norm.
+
+    Raises:
+        RuntimeError: there is no such layer.
+    """
+    anatomy, read = study(clf, x), reading(clf, x)
+    inside = anatomy.owners - {""}
+    outside = [n for n in read.layers if n and not any(n == o or n.startswith(o + ".") for o in inside)]
+    if outside or read.layers:
+        return (outside or list(read.layers))[-1]
+    if not anatomy.layouts:
+        raise RuntimeError(
+            f"class activation maps need a layer with a spatial grid; {clf.name} has none at {tuple(x.shape[-2:])} px. "
+            f"Try a larger image, or an attribution method such as 'saliency'."
+        )
+    raise RuntimeError(
+        f"class activation maps need a layer that the logits depend on; in {clf.name} the gradient is zero at all "
+        f"{len(anatomy.layouts)} layers with a grid. Is the head still at its zero initialisation? Load trained weights."
+    )

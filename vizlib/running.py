@@ -1,0 +1,62 @@
+"""Running somebody else's model and leaving it as it was found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+@contextmanager
+def unchanged(module: nn.Module, *, seed: int | None = None) -> Iterator[None]:
+    """Evaluation mode inside; afterwards every train/eval flag, requires_grad flag and the random state are as before.
+
+    Parameters record no gradient inside: an explanation asks for gradients of activations only, and a graph that
+    leads to the parameters would keep every layer's input alive.
+
+    Args:
+        seed: what random numbers a model draws during the run are drawn from this seed (None: from the current state).
+    """
+    modes = [(m, m.training) for m in module.modules()]
+    frozen = [p for p in module.parameters() if p.requires_grad]
+    devices = {t.device for t in (*module.parameters(), *module.buffers()) if t.device.type == "cuda"}
+    with torch.random.fork_rng(devices=sorted(d.index or 0 for d in devices)):
+        if seed is not None:
+            torch.manual_seed(seed)
+        try:
+            for m, training in modes:
+                if training:  # set the flag itself: .train() would also run a module's own override
+                    m.training = False
+            for p in frozen:
+                p.requires_grad_(False)
+            yield
+        finally:
+            for m, training in modes:
+                m.training = training
+            for p in frozen:
+                p.requires_grad_(True)
+
+
+def logits_of(output: Any) -> Tensor:
+    """The logits (b, classes) in what a classifier returned: a tensor, `.logits`, `["logits"]` or the first of a tuple.
+
+    Raises:
+        TypeError: no logits are found there.
+    """
+    found = output
+    if isinstance(found, dict):
+        found = found.get("logits", next(iter(found.values()), None))
+    elif hasattr(found, "logits"):
+        found = found.logits
+    elif isinstance(found, list | tuple) and found:
+        found = found[0]
+    if isinstance(found, Tensor) and found.ndim == 2:
+        return found
+    shape = f"a tensor {tuple(found.shape)}" if isinstance(found, Tensor) else type(output).__name__
+    raise TypeError(
+        f"a classifier must return logits of shape (b, classes); this one returned {shape}. "
+        f"Wrap it in a module whose forward returns the logits."
+    )
