@@ -18,7 +18,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from vizlib.tiny_imagenet import tiny_imagenet20
 
-__all__ = ["imagenet_labels", "open_photo", "open_photos", "photo", "photos", "tiny_imagenet20"]
+__all__ = ["imagenet_labels", "open_photo", "open_photos", "photo", "photos", "subject", "tiny_imagenet20"]
 
 # Photographs inside scikit-image's wheel: our name -> its file.
 _SAMPLES = {
@@ -39,6 +39,12 @@ _SAMPLES = {
 }
 # What photographs come in. Others that Pillow knows run another program (EPS) or trip over broken files.
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "AVIF", "HEIF", "JPEG2000", "MPO", "PPM", "TGA")
+_SUBJECTS = {
+    "cat": ("tabby_cat", "tabby"),
+    "clock": ("analog clock", "wall clock"),
+    "coffee": ("espresso",),
+    "rocket": ("missile", "projectile"),
+}
 MAX_PIXELS = 100_000_000
 # What Pillow's decoders raise on broken files (found by corrupting files of each format).
 _BROKEN = (OSError, SyntaxError, ValueError, EOFError, IndexError, RuntimeError, struct.error)
@@ -58,7 +64,17 @@ def photo(name: str) -> Image.Image:
     if name not in _SAMPLES:
         raise ValueError(f"a sample photo is needed; got {name!r}. Name one of: {', '.join(_SAMPLES)}.")
     with as_file(files("skimage") / "data" / _SAMPLES[name]) as path:
-        return open_photo(path)
+        image = open_photo(path)
+    image.info["sample"] = name
+    return image
+
+
+def subject(name: str) -> tuple[str, ...]:
+    """What a sample photograph shows, under every name that the zoo's or ImageNet's labels have for it.
+
+    Empty: none of these classes. A classifier without any of the names can only be wrong about the photograph.
+    """
+    return _SUBJECTS.get(name, ())
 
 
 def open_photos(photos: Any) -> list[Image.Image]:
