@@ -196,6 +196,7 @@ class Trace:
         attentions: every attention operation, by module path, in execution order.
         steps: the spatial operations in execution order; those that read the same input side by side form one step.
         obstacle: why mass cannot be carried back through this model (two streams, a mixing without a matrix), or "".
+        start: which results of an operation (g, q) the logits depend on, by its name.
         gates: every gate, by module path.
         layer, activation, gradient: class-activation layer and, in the model's own layout, its output and the gradient
             of the target's logit there (None unless asked for).
@@ -212,6 +213,7 @@ class Trace:
     attentions: dict[str, Attention] = field(default_factory=dict)
     steps: tuple[tuple[str, ...], ...] = ()
     obstacle: str = ""
+    start: dict[str, Tensor] = field(default_factory=dict)
     gates: dict[str, Gate] = field(default_factory=dict)
     layer: str = ""
     activation: Tensor | None = None

@@ -44,7 +44,7 @@ def resolve(clf: Classifier, logits: Tensor, target: Target | None) -> tuple[Ten
     """Class indices (b, t) of a target as the user gave it, and whether it was a single one.
 
     None is the predicted class, an index or label that class for every photograph, a tensor or array (b,) one class
-    per photograph, a list several classes for every photograph.
+    per photograph, a list of any of these several classes for every photograph.
 
     Raises:
         ValueError: no such class, or a tensor of another length than the batch.
@@ -58,8 +58,7 @@ def resolve(clf: Classifier, logits: Tensor, target: Target | None) -> tuple[Ten
     if isinstance(target, list | tuple):
         if not target:
             raise ValueError("a target is needed; got an empty list. Name at least one class.")
-        row = [clf.index(t, classes) for t in target]
-        return torch.tensor(row, device=logits.device).expand(b, -1), False
+        return torch.cat([resolve(clf, logits, t)[0] for t in target], 1), False
     if isinstance(target, Tensor) or hasattr(target, "__array__"):
         each = torch.as_tensor(target).to(logits.device)
         if each.ndim == 0:

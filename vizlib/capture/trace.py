@@ -16,7 +16,7 @@ from vizlib.attention import Attention
 from vizlib.capture.anatomy import Anatomy, Site, study
 from vizlib.capture.intercept import Interceptor, RawAttention, RawGate
 from vizlib.capture.steps import steps_of
-from vizlib.capture.target import Follower, cam_layer
+from vizlib.capture.target import Follower, cam_layer, reading
 from vizlib.capture.taps import cut, layout, scores
 from vizlib.running import logits_of, unchanged
 from vizlib.types import Classifier, Gate, Target, Trace
@@ -30,7 +30,7 @@ class _Recorder(Follower):
         self.only, self.lean, self.gradients = only, lean, gradients
         self.attentions: dict[int, RawAttention] = {}
         self.outputs: dict[int, Tensor] = {}
-        self.gates: dict[int, Tensor] = {}
+        self.gates: dict[int, tuple[Tensor, str, int]] = {}
 
     def attention(self, event: int, raw: RawAttention) -> Tensor | None:
         site = self.anatomy.sites.get(event)
@@ -51,7 +51,7 @@ class _Recorder(Follower):
     def is_gate(self, event: int, raw: RawGate) -> bool:
         if event not in self.anatomy.gates:
             return False
-        self.gates[event] = raw.values.detach()
+        self.gates[event] = (raw.values.detach(), raw.activation, raw.features.ndim)
         return True
 
 
@@ -131,6 +131,7 @@ def record(
     gradients: bool = False,
     lean: bool = False,
     tap: bool = False,
+    start: bool = False,
 ) -> Trace:
     """One run of prepared input; `trace` with every choice open.
 
@@ -139,6 +140,7 @@ def record(
         target: whose gradient; layers: attention operations to keep; gradients: keep dO of each of them.
         lean: keep q and k alone, for what only reads attention weights.
         tap: keep activation and gradient at the class-activation layer.
+        start: find out which tokens the head reads.
     """
     anatomy = study(clf, x)
     only = None if layers is None else frozenset(_known(clf, anatomy, layers))
@@ -156,11 +158,13 @@ def record(
     image = clf.picture(x)
     sites = {e: anatomy.sites[e] for e in recorder.attentions}
     steps, obstacle = steps_of(anatomy)
+    starts = reading(clf, x).start if start and steps else {}
     return Trace(
         input=x, image=image, logits=logits.detach(), target=index[:, 0], model=clf.name,
         labels=tuple(clf.label(int(i)) for i in index[:, 0]),
         attentions={s.name: _attention(s, recorder.attentions[e], image, clf, pulls.get(e)) for e, s in sites.items()},
         steps=steps, obstacle=obstacle,
+        start={s.name: starts[s.number] for s in sites.values() if s.number in starts},
         gates={anatomy.gates[e].name: _gate(clf, anatomy, e, *kept) for e, kept in recorder.gates.items()},
         layer=path, activation=leaves[path].detach() if tap else None, gradient=given[0] if tap and given else None,
         kept={s.name: k for s in sites.values() if (k := _kept(s, len(x))) is not None},
@@ -223,7 +227,7 @@ def trace(
     """
     x = clf.prepare(photos)
     wanted = target is not None if gradients is None else gradients
-    return record(clf, x, target=target, layers=layers, gradients=wanted, tap=wanted)
+    return record(clf, x, target=target, layers=layers, gradients=wanted, tap=wanted, start=True)
 
 
 class _Silence(Follower):

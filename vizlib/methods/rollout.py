@@ -1,0 +1,207 @@
+"""Attention rollout, gradient rollout and Chefer relevance, as mass that flows back through the attention operations.
+
+A unit of mass lies on the tokens that the head reads. From the last operation to the first, part of it stays
+where it is (the residual stream) and part is carried to the keys by the rows of the attention matrix. Between
+token grids it moves by area overlap of the cells. For a plain ViT that is the class-token row of the product
+of all matrices, without ever forming them; the same walk goes through windows, shifts, grids, pooled keys and
+hybrids.
+
+What the walk leaves out: convolutions and MLPs between the operations, and attention over channels, count as
+local; a token's own value, its sign and the value projection are not looked at. A map says how attention
+could have carried information, not what the answer was made of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from vizlib.attention import Attention
+from vizlib.tokens import Tokens, regrid
+from vizlib.types import Trace
+
+Fusion = Literal["mean", "max", "min"]
+Start = Literal["read", "class", "mean"] | int | tuple[float, float]
+# slots' mass (b, g, q) -> what stays on them (b, g, q) and what goes to the keys (b, g, k)
+Carry = Callable[[Attention, Tensor], tuple[Tensor, Tensor]]
+
+
+def rollout(
+    trace: Trace,
+    *,
+    fusion: Fusion = "mean",
+    discard: float = 0.0,
+    start_layer: int = 0,
+    residual: float = 0.5,
+    start: Start = "read",
+) -> Tensor:
+    """Attention rollout: m <- α m + (1 - α) m A, from the last operation back to the first.
+
+    Args:
+        fusion: how the heads are joined; max and min act on the row that is carried, which is then scaled
+            back to the mass it carries.
+        discard: share of the carried row, from its smallest entries on, that is set to zero; the rest is
+            scaled up.
+        start_layer: number of the first step that is used; later ones only where > 0.
+        residual: α, the share that the residual stream keeps.
+        start: "read" (what the logits depend on), "class" token, "mean" of all tokens, the number of a prefix
+            token, or an image point (row, column) in [0, 1].
+
+    Returns:
+        (b, r, s) share of the mass that ends on each patch; together with the prefix tokens it sums to 1.
+
+    Raises:
+        RuntimeError: the model has no attention between places, or tokens in separate streams.
+
+    Source: Abnar, Zuidema 2020, Quantifying Attention Flow in Transformers, arXiv 2005.00928.
+    Deviation: the published form is for one global token set; grids are joined by area overlap.
+    """
+    _share("residual", residual)
+
+    def carry(attention: Attention, mass: Tensor) -> tuple[Tensor, Tensor]:
+        carried = _fuse(attention.carry(mass), mass, fusion, discard)
+        return residual * mass, (1 - residual) * carried
+
+    return _walk(trace, carry, "rollout", start_layer, start)
+
+
+def gradient_rollout(
+    trace: Trace, *, start_layer: int = 0, residual: float = 0.5, start: Start = "read"
+) -> Tensor:
+    """Rollout over relu(∇A ⊙ A), averaged over heads, each row of α I + (1 - α) Ā scaled to sum to 1.
+
+    Args, Returns, Raises: as `rollout`; the trace needs gradients.
+
+    Source: Abnar, Zuidema 2020 (arXiv 2005.00928) with the gradient weighting of Chefer, Gur, Wolf 2021
+    (CVPR), arXiv 2012.09838. Deviation: the relu is taken for each head, before the mean.
+    """
+    _share("residual", residual)
+
+    def carry(attention: Attention, mass: Tensor) -> tuple[Tensor, Tensor]:
+        rows = torch.zeros_like(mass)
+        for part, relevance in attention.tiles(relevance=True):
+            rows[..., part] = relevance.mean(2).sum(-1)
+        each = mass / (residual + (1 - residual) * rows).clamp(min=torch.finfo(mass.dtype).tiny)
+        return residual * each, (1 - residual) * attention.carry(each, relevance=True).mean(2)
+
+    return _walk(trace, carry, "gradient_rollout", start_layer, start)
+
+
+def chefer(trace: Trace, *, start_layer: int = 0, start: Start = "read") -> Tensor:
+    """Chefer relevance, self-attention rule R <- R + Ā R with Ā the mean over heads of relu(∇A ⊙ A).
+
+    Args, Raises: as `rollout`; the trace needs gradients.
+
+    Returns:
+        (b, r, s) relevance of each patch for the start token's row, ≥ 0.
+
+    Source: Chefer, Gur, Wolf 2021, Generic Attention-model Explainability for Interpreting Bi-Modal and
+    Encoder-Decoder Transformers, arXiv 2103.15679, eq. 5 and 6.
+    """
+
+    def carry(attention: Attention, mass: Tensor) -> tuple[Tensor, Tensor]:
+        return mass, attention.carry(mass, relevance=True).mean(2)
+
+    return _walk(trace, carry, "chefer", start_layer, start)
+
+
+def _share(name: str, value: float) -> None:
+    if not 0 <= value < 1:
+        raise ValueError(f"{name} is a share in [0, 1); got {value}.")
+
+
+def _fuse(carried: Tensor, mass: Tensor, fusion: Fusion, discard: float) -> Tensor:
+    """Per-head rows (b, g, a, k) to one row (b, g, k) that carries the same mass."""
+    if fusion not in ("mean", "max", "min"):
+        raise ValueError(f"fusion is 'mean', 'max' or 'min'; got {fusion!r}.")
+    if fusion == "mean" and discard == 0:
+        return carried.mean(2)
+    _share("discard", discard)
+    row = carried.mean(2) if fusion == "mean" else carried.amax(2) if fusion == "max" else carried.amin(2)
+    if discard:
+        count = int(discard * row.shape[-1])
+        row = row.scatter(-1, row.topk(count, -1, largest=False).indices, 0.0)
+    tiny = torch.finfo(row.dtype).tiny
+    return row * (mass.sum(-1, keepdim=True) / row.sum(-1, keepdim=True).clamp(min=tiny))
+
+
+def _space(attention: Attention) -> Tokens:
+    """The tokens of the stream that an operation writes into: its results' grid, with all the prefix tokens it sees."""
+    outputs, keys = attention.outputs, attention.keys
+    grid = outputs.grid or keys.grid
+    return Tokens(grid, max(outputs.prefix, keys.prefix), outputs.index[..., :0])
+
+
+def _within(tokens: Tokens, space: Tokens) -> Tokens:
+    """Slots of an operation, numbered as tokens of a stream with more prefix tokens."""
+    shift = space.prefix - tokens.prefix
+    index = torch.where(tokens.index >= tokens.prefix, tokens.index + shift, tokens.index) if shift else tokens.index
+    grid = tokens.grid or space.grid
+    return Tokens(grid, space.prefix, index)
+
+
+def _walk(trace: Trace, carry: Carry, method: str, start_layer: int, start: Start) -> Tensor:
+    if not trace.steps or trace.obstacle:
+        raise RuntimeError(
+            f"{method} needs attention from places to places in one stream of tokens; {trace.model}: {trace.obstacle}. "
+            f"Use a class activation map, such as 'gradcam'."
+        )
+    if not 0 <= start_layer < len(trace.steps):
+        raise ValueError(f"start_layer is 0 to {len(trace.steps) - 1} for {trace.model}; got {start_layer}.")
+    steps = [[trace.attentions[n] for n in step] for step in trace.steps[start_layer:]]
+    space = _space(steps[-1][0])
+    mass = _first_mass(trace, steps[-1][0], space, start)
+    for step in reversed(steps):
+        mass, space = _back(step, mass, space, carry)
+    if space.grid is None:
+        raise RuntimeError(f"{method} ended on tokens without places in {trace.model}. Use 'gradcam'.")
+    return space.patches(mass)
+
+
+def _back(step: list[Attention], mass: Tensor, space: Tokens, carry: Carry) -> tuple[Tensor, Tokens]:
+    """One step back: through operations that stand side by side, each with the share of channels that it writes."""
+    own = _space(step[0])
+    mass = regrid(mass, space, own)
+    finest = max((_space(step[0]), *(_keys(a) for a in step)), key=lambda t: t.grid[0] * t.grid[1] if t.grid else 0)
+    total = regrid(mass * 0, own, finest)
+    width = sum(a.width for a in step)
+    for attention in step:
+        outputs, keys = _within(attention.outputs, own), _within(attention.keys, _keys(attention))
+        share = attention.width / width
+        kept, carried = carry(attention, outputs.gather(mass) * share)
+        untouched = mass * share * ~outputs.present().to(mass.device)  # tokens that this operation does not write
+        total = total + regrid(untouched + outputs.scatter(kept), own, finest)
+        total = total + regrid(keys.scatter(carried), _keys(attention), finest)
+    return total, finest
+
+
+def _keys(attention: Attention) -> Tokens:
+    keys = attention.keys
+    return Tokens(keys.grid, max(keys.prefix, attention.outputs.prefix), keys.index[..., :0])
+
+
+def _first_mass(trace: Trace, last: Attention, space: Tokens, start: Start) -> Tensor:
+    """Unit mass (b, p + r·s) on the start tokens."""
+    b = len(trace.logits)
+    outputs = _within(last.outputs, space)
+    index = outputs.index.to(trace.logits.device)
+    if start == "read" and last.name in trace.start:
+        chosen = trace.start[last.name].to(index.device)[None] & (index >= 0)
+    elif start in ("class", "read") and space.prefix:
+        chosen = index == 0
+    elif start in ("mean", "read"):
+        chosen = index >= space.prefix
+    elif isinstance(start, tuple):
+        chosen = outputs.slots_at(start)
+    elif isinstance(start, int) and 0 <= start < space.prefix:
+        chosen = index == start
+    else:
+        raise ValueError(
+            f"start is 'read', 'class', 'mean', a prefix token below {space.prefix} or an image point (row, column); "
+            f"got {start!r} for {trace.model}."
+        )
+    mass = outputs.scatter(chosen.to(torch.float32).expand(b, -1, -1))
+    return mass / mass.sum(1, keepdim=True).clamp(min=1)
