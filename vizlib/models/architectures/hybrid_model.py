@@ -1,0 +1,75 @@
+"""Hybrid: a ResNet-50 makes the features, a Transformer relates them.
+
+Paper: the hybrid of Dosovitskiy et al. 2020, "An Image is Worth 16x16 Words: Transformers for Image
+Recognition at Scale", section 3.1, arXiv 2010.11929, with the encoder of Vaswani et al. 2017, "Attention
+Is All You Need", arXiv 1706.03762 (six layers of width 512, eight heads) on the features of He et al.
+2015, arXiv 1512.03385.
+
+    features    C = ResNet-50(image) without pooling and head      (b, 2048, r, s), 7 × 7 at 224 pixels
+    tokens      X = Conv₁ₓ₁(C) + positions                         (b, 49, 512)
+    encoder     X ← X + MHSA(LN(X));  X ← X + MLP(LN(X))           six times
+    head        W · mean(LN(X))
+
+Deviations: the sketch that this model comes from ("HybridModel") feeds the 2048 channels of the ResNet
+straight into a Transformer of width 512, which fails, and has no position code, so that shuffling the
+cells would change nothing; the projection and the positions are added here. Normalisation comes first, as
+in ViT. The sketch has no head; this one reads the mean of the tokens.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Any
+
+import torch
+from timm.layers import resample_abs_pos_embed
+from torch import Tensor, nn
+from torchvision.models import resnet50
+
+
+class HybridModel(nn.Module):
+    """ResNet-50 features, projected to tokens, through `nn.TransformerEncoder`.
+
+    Args:
+        dim: width of the Transformer.
+        heads: attention heads.
+        depth: encoder layers.
+        num_classes: length of the logits.
+        image_size: pixels of the square image whose grid the positions belong to; for others they are
+            interpolated.
+        dropout: in the encoder, in training.
+    """
+
+    def __init__(
+        self,
+        dim: int = 512,
+        heads: int = 8,
+        depth: int = 6,
+        *,
+        num_classes: int = 1000,
+        image_size: int = 224,
+        dropout: float = 0.1,
+    ) -> None:
+        super().__init__()
+        stages = list(resnet50(weights=None).named_children())[:-2]  # all but average pooling and classifier
+        self.backbone = nn.Sequential(OrderedDict(stages))
+        self.project = nn.Conv2d(2048, dim, 1)
+        self.pos_embed = nn.Parameter(torch.zeros(1, (image_size // 32) ** 2, dim))
+        layer = nn.TransformerEncoderLayer(
+            dim, heads, 4 * dim, dropout, activation="gelu", batch_first=True, norm_first=True
+        )
+        self.transformer = nn.TransformerEncoder(layer, depth, nn.LayerNorm(dim), enable_nested_tensor=False)
+        self.head = nn.Linear(dim, num_classes)
+        nn.init.trunc_normal_(self.pos_embed, std=0.02)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Image (b, 3, h, w) -> logits (b, num_classes)."""
+        x = self.project(self.backbone(x))  # (b, dim, r, s)
+        positions = resample_abs_pos_embed(self.pos_embed, list(x.shape[2:]), num_prefix_tokens=0)
+        x = self.transformer(x.flatten(2).transpose(1, 2) + positions)  # (b, r·s, dim)
+        return self.head(x.mean(1))
+
+
+def hybrid_resnet50(**options: Any) -> HybridModel:
+    """ResNet-50 with a Transformer encoder on top."""
+    return HybridModel(**options)
