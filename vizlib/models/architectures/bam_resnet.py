@@ -6,12 +6,12 @@ Paper: Park, Woo, Lee, Kweon 2018, "BAM: Bottleneck Attention Module", arXiv 180
     spatial branch    M_s(F) = Conv₁ₓ₁(Conv₃ₓ₃(Conv₃ₓ₃(Conv₁ₓ₁(F)))),  dilation 4, BN and ReLU between
     gate              M(F) = σ( M_c(F) · M_s(F) ),  F' = F + F ⊙ M(F)
 
-The ResNet round it is torchvision's (He et al. 2015, arXiv 1512.03385; stride in the 3 × 3 convolution of a
-bottleneck), whose names the authors' checkpoints share.
+The ResNet round it is torchvision's (He et al. 2015, arXiv 1512.03385; stride in the 3 × 3 convolution of
+a bottleneck), whose names the authors' checkpoints share.
 
-Deviations, from the paper: it adds the two branches and puts a batch normalisation at the end of each; as in
-the authors' published code they are multiplied and the normalisation stands between the layers of a branch.
-From the code: the last pooling is global, so that any input size is taken.
+Deviations, from the paper: it adds the two branches and puts a batch normalisation at the end of each; as
+in the authors' published code they are multiplied and the normalisation stands between the layers of a
+branch. From the code: the last pooling is global, so that any input size is taken.
 """
 
 from __future__ import annotations

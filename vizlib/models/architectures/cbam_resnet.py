@@ -6,12 +6,12 @@ Paper: Woo, Park, Lee, Kweon 2018, "CBAM: Convolutional Block Attention Module",
     spatial gate    M_s(F) = σ( Conv₇ₓ₇([MaxPool_c(F); AvgPool_c(F)]) ),  pooled over the channels
     refined         F' = M_c(F) ⊙ F;  F'' = M_s(F') ⊙ F',  before the residual is added
 
-The ResNet round it is torchvision's (He et al. 2015, arXiv 1512.03385; stride in the 3 × 3 convolution of a
-bottleneck), whose names the authors' checkpoints share.
+The ResNet round it is torchvision's (He et al. 2015, arXiv 1512.03385; stride in the 3 × 3 convolution of
+a bottleneck), whose names the authors' checkpoints share.
 
-Deviations, from the paper: as in the authors' published code the 7 × 7 convolution has no bias and a batch
-normalisation follows it, with weight 0 at the start, so that all spatial gates begin at one half. From the
-code: the last pooling is global, so that any input size is taken.
+Deviations, from the paper: as in the authors' published code the 7 × 7 convolution has no bias and a
+batch normalisation follows it, with weight 0 at the start, so that all spatial gates begin at one half.
+From the code: the last pooling is global, so that any input size is taken.
 """
 
 from __future__ import annotations

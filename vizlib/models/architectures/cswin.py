@@ -11,10 +11,10 @@ columns), the other half a horizontal one (`sw` rows, all columns), so that toge
     LePE         Attention(Q, K, V) = softmax(Q Kᵀ / √d) V + DWConv₃ₓ₃(V), zero-padded inside each window
     block        X ← X + CSWin-Attention(LN(X));  X ← X + MLP(LN(X))
 
-Deviations, from the paper: the authors' published code gives the first half of the channels to the vertical
-stripes (the paper writes the horizontal ones first); this file follows the code, whose checkpoints it takes.
-From the code: any input size is taken; where a grid is no multiple of the stripe width it is padded, and
-padding is never attended to.
+Deviations, from the paper: the authors' published code gives the first half of the channels to the
+vertical stripes (the paper writes the horizontal ones first); this file follows the code, whose
+checkpoints it takes. From the code: any input size is taken; where a grid is no multiple of the stripe
+width it is padded, and padding is never attended to.
 
 Tokens stay a grid (b, r, s, c) from end to end.
 """

@@ -1,7 +1,7 @@
 """LV-ViT: a ViT in which every patch learns to name what it shows (token labelling).
 
-Paper: Jiang, Hou, Yuan, Zhou, Shi, Jin, Wang, Feng 2021, "All Tokens Matter: Token Labeling for
-Training Better Vision Transformers", arXiv 2104.10858.
+Paper: Jiang, Hou, Yuan, Zhou, Shi, Jin, Wang, Feng 2021, "All Tokens Matter: Token Labeling for Training
+Better Vision Transformers", arXiv 2104.10858.
 
     tokens          [X_cls, X₁ … X_N] = ViT(image); X_cls goes to one linear head, every Xᵢ to another
     token labels    L = H(X_cls, y_cls) + 0.5 · 1/N Σᵢ H(Xᵢ, yᵢ), yᵢ from a teacher's dense map; the caller's

@@ -11,9 +11,9 @@ Colwell, Weller 2020, "Rethinking Attention with Performers", arXiv 2009.14794.
 
 Time and memory are linear in the number of tokens: the (n, n) matrix is never made.
 
-Deviation: the features are drawn once, at construction, and kept in a buffer (the paper redraws them while
-training), so that a forward pass uses no random numbers. Against overflow, what cancels in D⁻¹ is subtracted
-in the exponents.
+Deviation: the features are drawn once, at construction, and kept in a buffer (the paper redraws them
+while training), so that a forward pass uses no random numbers. Against overflow, what cancels in D⁻¹ is
+subtracted in the exponents.
 
 Shapes: b batch, a heads, n tokens, d channels of a head, m random features.
 """

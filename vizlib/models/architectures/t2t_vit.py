@@ -11,9 +11,9 @@ The attention of the two steps is a Performer (arXiv 2009.14794, see performer.p
 t2t_vit_14, because it runs over 56 × 56 tokens, and softmax attention in t2t_vit_t_14.
 
 Deviations, from the paper: the authors' published code adds the value v, not the block's input, to the
-attention's result (the input is wider than the output), and scales softmax attention by the width before the
-projection; this file follows the code, whose checkpoints it takes. From the code: any input size is taken,
-positions are interpolated.
+attention's result (the input is wider than the output), and scales softmax attention by the width before
+the projection; this file follows the code, whose checkpoints it takes. From the code: any input size is
+taken, positions are interpolated.
 """
 
 from __future__ import annotations
