@@ -1,0 +1,122 @@
+"""FLOPs of a classifier, counted from the shapes of its operations and not by running them."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode, flop_registry
+
+from vizlib.running import unchanged
+from vizlib.types import Classifier
+
+aten = torch.ops.aten
+_PRODUCTS = {aten.mm, aten.addmm, aten.bmm, aten.baddbmm}
+
+
+@dataclass(frozen=True)
+class Flops:
+    """Floating-point operations of one forward of one image, 2 for each multiply-accumulate.
+
+    Attributes:
+        total: all matrix products and convolutions; not norms, activations and pooling, as in the papers.
+        attention: those in products of two tensors that both come from the image: q kᵀ and the weighted sum
+            of v (or kᵀv and q (kᵀv) of linear attention), against products of the image with weights.
+        modules: FLOPs inside each module, children included, by module path; "" is the whole model.
+        device: "meta" where no number was computed, else the device of a model that cannot run without.
+    """
+
+    total: int
+    attention: int
+    modules: dict[str, int]
+    device: str
+
+
+def count(clf: Classifier, image_size: tuple[int, int] | None = None) -> Flops:
+    """Count the FLOPs of one image, from shapes alone where the model can run on the meta device.
+
+    Args:
+        image_size: (h, w) in pixels, by default the classifier's own.
+
+    Source: the conventions of torch.utils.flop_counter; attention is counted under the math backend, because
+    fused kernels of some devices have no formula there.
+    """
+    shape = (1, clf.input_size[0], *(image_size or clf.input_size[1:]))
+    try:
+        return _count(_on_meta(clf.module), torch.empty(shape, device="meta", dtype=clf.dtype))
+    except (RuntimeError, TypeError):
+        # A model that asks for a value (.item(), boolean masks), mixes in tensors of its own or cannot be
+        # copied: it runs where it lives. What is wrong with the model itself is raised there.
+        return _count(clf.module, torch.zeros(shape, device=clf.device, dtype=clf.dtype))
+
+
+def _on_meta(module: nn.Module) -> nn.Module:
+    """A copy of the module whose weights have shapes and no numbers; tied weights stay tied."""
+    memo: dict[int, Any] = {id(p): nn.Parameter(p.detach().to("meta"), False) for p in module.parameters()}
+    memo |= {id(b): b.detach().to("meta") for b in module.buffers()}
+    return copy.deepcopy(module, memo)
+
+
+def _count(module: nn.Module, x: Tensor) -> Flops:
+    between = _BetweenImageTensors(x)
+    counter = FlopCounterMode(display=False)
+    # requires_grad off (inside `unchanged`): the counter's module tracker hooks gradients and fails on CaiT.
+    with unchanged(module), torch.no_grad(), _without_fused_kernels(), x.device, counter, between:
+        module(x)
+    root = type(module).__name__
+    modules = {
+        name.removeprefix(root).removeprefix("."): sum(by_op.values())
+        for name, by_op in counter.get_flop_counts().items()
+        if name == root or name.startswith(f"{root}.")
+    }
+    return Flops(counter.get_total_flops(), between.flops, modules, x.device.type)
+
+
+@contextmanager
+def _without_fused_kernels() -> Iterator[None]:
+    """Attention written out as matrix products: the counter has no formula for some fused kernels."""
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+
+
+class _BetweenImageTensors(TorchDispatchMode):
+    """Counts the FLOPs of matrix products whose two factors both depend on the image."""
+
+    def __init__(self, image: Tensor) -> None:
+        super().__init__()
+        self.flops = 0
+        _mark(image)
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        out = func(*args, **kwargs)
+        tensors = [t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)]
+        if any(map(_marked, tensors)):
+            for t in tree_leaves(out):
+                if isinstance(t, Tensor):
+                    _mark(t)
+        packet = func._overloadpacket
+        if packet in _PRODUCTS and all(map(_marked, tensors[-2:])):  # the factors come after the summand
+            self.flops += flop_registry[packet](*args, **kwargs, out_val=out)
+        return out
+
+
+def _mark(tensor: Tensor) -> None:
+    tensor._depends_on_image = True  # type: ignore[attr-defined]
+
+
+def _marked(tensor: Tensor) -> bool:
+    return hasattr(tensor, "_depends_on_image")
