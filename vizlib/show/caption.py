@@ -1,0 +1,29 @@
+"""What stands above a picture: which model, which method, which class, which score."""
+
+from __future__ import annotations
+
+from vizlib.types import Heatmap
+
+CLASS_BLIND = "class-blind: the same map for every class"
+
+
+def subject(heatmap: Heatmap, photo: int = 0, target: int = 0) -> str:
+    """The class the map speaks about and its score, or that it speaks about no class."""
+    if heatmap.score is None:
+        return CLASS_BLIND
+    score, label = heatmap.score[photo], heatmap.labels[photo]
+    if score.ndim:  # several targets, their names joined
+        score, label = score[target], label.split(" | ")[target]
+    return f"{label} · logit {float(score):.2f}"
+
+
+def caption(heatmap: Heatmap, photo: int = 0, target: int = 0) -> str:
+    """Two lines: model and method (and layer); class and score."""
+    above = " · ".join(part for part in (heatmap.model, heatmap.method, heatmap.layer) if part)
+    return f"{above}\n{subject(heatmap, photo, target)}".rstrip()
+
+
+def peak(heatmap: Heatmap, photo: int = 0) -> str:
+    """Where the map is strongest, as row and column in [0, 1]."""
+    row, column = heatmap[photo].peak().flatten()[:2].tolist()
+    return f"({row:.2f}, {column:.2f})"

@@ -1,0 +1,189 @@
+"""The comparison as HTML: one file that needs no network and no kernel, or the content of a widget."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from importlib import resources
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+from vizlib.show import colour
+from vizlib.show.caption import CLASS_BLIND, peak, subject
+from vizlib.types import Heatmap
+
+
+@dataclass(frozen=True, eq=False)
+class Row:
+    """One model on one photograph.
+
+    Attributes:
+        image: (3, h, w) in [0, 1], what the model saw.
+        background: (3, h', w') in [0, 1], the same part of the scene to lay the maps over.
+        top: the likeliest classes with their probabilities.
+        cells: a heatmap of one photograph per method, or the reason why there is none.
+    """
+
+    model: str
+    facts: str
+    image: Tensor
+    background: Tensor
+    top: tuple[tuple[str, float], ...]
+    cells: tuple[Heatmap | str, ...]
+    note: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Sheet:
+    """One photograph: a row per model, a column per method."""
+
+    photo: str
+    methods: tuple[str, ...]
+    rows: tuple[Row, ...]
+    note: str = ""
+
+
+def fragment(sheets: Sequence[Sheet], *, controls: bool = True) -> tuple[str, dict[str, Any]]:
+    """The sheets as HTML, and the state that maps.js draws into it.
+
+    Returns:
+        The HTML, every name in it escaped; and a JSON-ready state: the colour tables, the photographs as data
+        URIs, the raw values of every map as base64 of little-endian float32.
+    """
+    tables = {kind: _base64(colour.table(name)) for kind, name in _TABLES.items()}
+    state: dict[str, Any] = {"tables": tables, "images": [], "cells": []}
+    body = "".join(_sheet(i, sheet, state) for i, sheet in enumerate(sheets))
+    return (_CONTROLS if controls else "") + body + '<div class="vl-speak" aria-live="polite"></div>', state
+
+
+def page(sheets: Sequence[Sheet], table: str, title: str) -> str:
+    """One self-contained HTML file.
+
+    Args:
+        table: HTML of the table above the pictures, already escaped.
+        title: text of the heading.
+    """
+    body, state = fragment(sheets, controls=False)
+    return _asset("report.html").format(
+        title=escape(title),
+        style=_asset("maps.css"),
+        script=_asset("maps.js"),
+        controls=_CONTROLS,
+        table=table,
+        body=body,
+        state=json.dumps(state).replace("<", "\\u003c"),  # no text in it can end the script element
+    )
+
+
+def widget_files() -> tuple[str, str]:
+    """Source of the module and of the style sheet, for a widget."""
+    return _asset("maps.js"), _asset("maps.css")
+
+
+_TABLES = {"sequential": colour.SEQUENTIAL, "diverging": colour.DIVERGING}
+_CONTROLS = """
+<div class="vl-controls" role="group" aria-label="How the maps are drawn">
+<label>Opacity <input type="range" min="0" max="1" step="0.05" data-setting="opacity"></label>
+<label><input type="checkbox" data-setting="smooth"> smooth</label>
+<label><input type="checkbox" data-setting="zero"> colours start at zero</label>
+<label><input type="checkbox" data-setting="shared"> one scale per method</label>
+<label><input type="checkbox" data-setting="colour"> photograph in colour</label>
+</div>
+"""
+
+
+def _sheet(number: int, sheet: Sheet, state: dict[str, Any]) -> str:
+    heads = "".join(f'<th scope="col">{escape(method)}</th>' for method in sheet.methods)
+    rows = "".join(_row(number, sheet, row, state) for row in sheet.rows)
+    note = f'<p class="vl-note">{escape(sheet.note)}</p>' if sheet.note else ""
+    return (
+        f'<section class="vl-sheet"><h2>{escape(sheet.photo)}</h2>{note}'
+        f'<div class="vl-scroll"><table class="vl-grid"><thead><tr><th scope="col">model</th>'
+        f'<th scope="col">its input</th>{heads}</tr></thead>'
+        f"<tbody>{rows}</tbody></table></div></section>"
+    )
+
+
+def _row(number: int, sheet: Sheet, row: Row, state: dict[str, Any]) -> str:
+    h, w = row.image.shape[-2:]
+    state["images"].append(_photograph(row.background))
+    top = "".join(
+        f"<li><span>{escape(label)}</span><span>{share:.0%}</span>"
+        f'<i style="--share:{share:.1%}"></i></li>'
+        for label, share in row.top
+    )
+    seen = (
+        f'<figure><div class="vl-stack"><img src="{_photograph(row.image)}" '
+        f'alt="{escape(sheet.photo)}, as {escape(row.model)} saw it"></div>'
+        f'<figcaption class="vl-soft">{h} × {w} pixels</figcaption></figure>'
+    )
+    cells = "".join(
+        f"<td>{_cell(number, method, row, cell, state)}</td>"
+        for method, cell in zip(sheet.methods, row.cells, strict=True)
+    )
+    note = f'<div class="vl-note">{escape(row.note)}</div>' if row.note else ""
+    return (
+        f'<tr><th scope="row"><div class="vl-model">{escape(row.model)}</div>'
+        f'<div class="vl-soft">{escape(row.facts)}</div>'
+        f'{note}<ul class="vl-top" aria-label="likeliest classes">{top}</ul></th><td>{seen}</td>{cells}</tr>'
+    )
+
+
+def _cell(number: int, method: str, row: Row, cell: Heatmap | str, state: dict[str, Any]) -> str:
+    if isinstance(cell, str):
+        return f'<div class="vl-reason">{escape(cell)}</div>'
+    values = cell.values.detach().float().cpu().reshape(-1, *cell.values.shape[-2:])[0]
+    scale, hint = colour.scale_of(values), f"strongest at {peak(cell)}"
+    index = len(state["cells"])
+    state["cells"].append(
+        {
+            "sheet": number,
+            "method": method,
+            "name": f"{row.model}, {method}",
+            "image": len(state["images"]) - 1,
+            "aspect": row.background.shape[-2] / row.background.shape[-1],
+            "shape": list(values.shape),
+            "values": _base64(values.numpy().astype("<f4").tobytes()),
+            "low": float(values.min()),
+            "high": float(values.max()),
+            "signed": scale.signed,
+            "unit": cell.unit,
+            "hint": hint,
+        }
+    )
+    about = subject(cell)
+    style = "vl-blind" if about == CLASS_BLIND else ""
+    spread = f"from {float(values.min()):.3g} to {float(values.max()):.3g}"
+    label = escape(f"{row.model}, {method}, {about}: {hint}, {spread}")
+    return (
+        f'<figure data-cell="{index}"><div class="vl-stack" tabindex="0" role="img" aria-label="{label}">'
+        '<img alt=""><canvas></canvas><div class="vl-cursor" hidden></div></div><div class="vl-bar"></div>'
+        '<div class="vl-scale"><span></span><span></span><span></span></div>'
+        f'<figcaption><span class="{style}">{escape(about)}</span>'
+        f'<span class="vl-value">{hint}</span></figcaption></figure>'
+    )
+
+
+def _photograph(image: Tensor, longest: int = 420) -> str:
+    """An image (3, h, w) in [0, 1] as a data URI, JPEG."""
+    pixels = (image.detach().float().cpu().permute(1, 2, 0) * 255).round().numpy().astype(np.uint8)
+    picture = Image.fromarray(pixels.repeat(3, -1) if pixels.shape[-1] == 1 else pixels)
+    picture.thumbnail((longest, longest))
+    file = io.BytesIO()
+    picture.save(file, "JPEG", quality=90)
+    return f"data:image/jpeg;base64,{_base64(file.getvalue())}"
+
+
+def _base64(raw: bytes) -> str:
+    return base64.b64encode(raw).decode("ascii")
+
+
+def _asset(name: str) -> str:
+    return resources.files("vizlib.show").joinpath(name).read_text("utf-8")
