@@ -20,17 +20,24 @@ def steps_of(anatomy: Anatomy) -> tuple[tuple[tuple[str, ...], ...], str]:
     obstacle = ""
     steps: list[list[Site]] = []
     for site in spatial:
-        if steps and steps[-1][0].past == site.past and not _after(site, steps[-1][0]):
-            if steps[-1][0].outputs.grid != site.outputs.grid:
-                obstacle = _two_streams(steps[-1][0], site)
+        if steps and _side_by_side(steps[-1][0], site):
             steps[-1].append(site)
             continue
-        apart = [s for s in spatial if s.number < site.number and not _after(site, s)]
-        apart = [s for s in apart if s.past != site.past and site.arrangement.groups == 1 == s.arrangement.groups]
-        if apart:
-            obstacle = _two_streams(apart[0], site)
+        for earlier in (s for step in steps for s in step):
+            if not _after(site, earlier) and not _local(site) and not _local(earlier):
+                obstacle = _two_streams(earlier, site)
         steps.append([site])
     return tuple(tuple(s.name for s in step) for step in steps), obstacle
+
+
+def _side_by_side(first: Site, second: Site) -> bool:
+    same_input = first.past == second.past and not _after(second, first)
+    return same_input and first.outputs.grid == second.outputs.grid
+
+
+def _local(site: Site) -> bool:
+    """An operation inside windows is no stream of its own: the inner attention of TNT stays within one outer patch."""
+    return site.arrangement.groups > 1
 
 
 def _after(site: Site, earlier: Site) -> bool:

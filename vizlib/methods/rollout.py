@@ -203,5 +203,10 @@ def _first_mass(trace: Trace, last: Attention, space: Tokens, start: Start) -> T
             f"start is 'read', 'class', 'mean', a prefix token below {space.prefix} or an image point (row, column); "
             f"got {start!r} for {trace.model}."
         )
+    if not bool(chosen.any()):
+        raise RuntimeError(
+            f"the logits of {trace.model} do not depend on any result of its last attention {last.name!r}. Is that branch "
+            f"still at its zero initialisation? Load trained weights, or name a start token."
+        )
     mass = outputs.scatter(chosen.to(torch.float32).expand(b, -1, -1))
     return mass / mass.sum(1, keepdim=True).clamp(min=1)
