@@ -49,7 +49,8 @@ class InvertedResidual(nn.Module):
         wide = c * expand
         self.residual = stride == 1 and c == out
         narrow = nn.Conv2d(wide, out, 1, bias=False), nn.BatchNorm2d(out)  # no activation where it is narrow
-        self.layers = nn.Sequential(ConvBNAct(c, wide), ConvBNAct(wide, wide, 3, stride, groups=wide), *narrow)
+        depthwise = ConvBNAct(wide, wide, 3, stride, groups=wide)
+        self.layers = nn.Sequential(ConvBNAct(c, wide), depthwise, *narrow)
 
     def forward(self, x: Tensor) -> Tensor:
         """x (b, c, h, w) -> (b, out, h / stride, w / stride)."""
