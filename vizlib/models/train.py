@@ -4,8 +4,8 @@
     torchrun --nproc-per-node 4 -m vizlib.models.train vit --data photos
 
 The folder holds train/CLASS/ and val/CLASS/.  After every epoch a checkpoint replaces the last one whole; a
-run that was killed goes on with --resume, on a processor to the very weights of an uninterrupted one.  Nothing
-is chosen on the validation photos: what is kept are the averaged weights after the last epoch.
+run that was killed goes on with --resume, on a processor to the very weights of an uninterrupted one.  The
+weights kept are the averaged ones after the last epoch: nothing is chosen on the validation photos.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The nine small networks of the zoo, each a few lines on top of timm's own classes.
 
 All take 64 × 64 photos and keep 8 × 8 cells up to the classifier, so that a map of what a network looks at
-is a picture and not four squares.  Every builder takes the number of classes, the rate of stochastic depth in the
-last block and the first value of LayerScale (None: none; networks without such a layer take no notice).
+is a picture and not four squares.  Every builder takes the number of classes, the rate of stochastic depth in
+the last block and the first value of LayerScale (None: none; networks without such a layer take no notice).
 """
 
 from __future__ import annotations
