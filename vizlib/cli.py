@@ -1,0 +1,258 @@
+"""The command line: vizlib summary | explain | compare | gates | cost | zoo | train | demo.
+
+Nothing heavy is imported before a command runs, so that --help answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NoReturn
+
+SOURCES = ("zoo/", "timm/", "torchvision/", "hf/", "arch/")
+DEMO_PHOTOS = ("cat", "coffee", "rocket", "astronaut")
+DEMO_METHODS = ("gradcam", "rollout")
+EXAMPLES = """examples:
+  vizlib summary zoo/hybrid
+  vizlib explain zoo/vit cat --method rollout
+  vizlib explain timm/resnet50 holiday.jpg --method gradcam --target "golden retriever" --layer layer3
+  vizlib compare zoo/seresnet zoo/vit zoo/hybrid cat coffee --method gradcam,rollout --out compare.html
+  vizlib gates zoo/seresnet cat
+  vizlib cost zoo/vit timm/vit_small_patch16_224
+  vizlib zoo list
+
+A MODEL begins with zoo/, timm/, torchvision/, hf/ or arch/, or is a Hugging Face folder. A PHOTO is a file or the name of a sample photograph:
+  cat, coffee, rocket, astronaut, motorcycle, clock …
+"""
+
+
+class Parser(argparse.ArgumentParser):
+    """Tells a mistake in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}. Try {self.prog} --help\n")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The commands and their options."""
+    described = {
+        "prog": "vizlib",
+        "description": "See what an image classifier looks at.",
+        "epilog": EXAMPLES,
+        "formatter_class": argparse.RawDescriptionHelpFormatter,
+    }
+    main = Parser(**described)  # type: ignore[arg-type]
+    main.add_argument("--traceback", action="store_true", help="show where an error came from")
+    commands = main.add_subparsers(metavar="COMMAND", required=True)
+
+    def command(name: str, run: Any, text: str) -> argparse.ArgumentParser:
+        added: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text)
+        added.set_defaults(run=run)
+        return added
+
+    summary = command("summary", _summary, "what a model is made of and which methods apply to it")
+    explain = command("explain", _explain, "one picture per model, photograph and method")
+    compare = command("compare", _compare, "models × methods in one interactive HTML file or picture")
+    gates = command("gates", _gates, "what the gates of a model (SE, ECA, CBAM …) let through")
+    cost = command("cost", _cost, "parameters, GMACs, latency and memory")
+    zoo = command("zoo", _zoo, "the small trained classifiers that come with vizlib")
+    demo = command("demo", _demo, "what the zoo looks at in sample photographs: out/compare.html and PNGs")
+
+    for each in (explain, compare, gates):
+        each.add_argument("what", nargs="+", metavar="MODEL… PHOTO…", help="models, then photographs")
+    for each in (summary, cost):
+        each.add_argument("models", nargs="+", metavar="MODEL", help="zoo/…, timm/…, torchvision/… or hf/…")
+    for each in (explain, compare, gates, cost, summary):
+        each.add_argument("--random", action="store_true", help="random weights; no download")
+        each.add_argument("--device", help="cuda, mps or cpu; by default the best there is")
+    for each, methods in ((explain, "gradcam"), (compare, "gradcam,rollout")):
+        each.add_argument("--method", default=methods, metavar="NAME[,NAME…]", help="default: %(default)s")
+        each.add_argument("--target", help="class by label or index; default: the predicted one")
+    explain.add_argument("--layer", help="module path; default: the method's choice")
+    for each, out in ((explain, "out"), (gates, "out"), (compare, "out/compare.html"), (demo, "out")):
+        each.add_argument("--out", type=Path, default=Path(out), help="default: %(default)s")
+    cost.add_argument("--batch", type=int, default=1, help="photographs per forward; default: 1")
+    zoo.add_argument("action", choices=("list", "show"), help="all members in a table, or the card of some")
+    zoo.add_argument("models", nargs="*", metavar="NAME", help="members to show")
+    commands.add_parser("train", add_help=False, help="train a member of the zoo on a folder of photographs")
+    return main
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs a command. Returns 0, or 2 after a mistake that was told in one line on stderr."""
+    argv = sys.argv[1:] if argv is None else argv
+    if argv[:1] == ["train"]:
+        from vizlib.models import train
+
+        train.main(argv[1:])
+        return 0
+    arguments = parser().parse_args(argv)
+    try:
+        arguments.run(arguments)
+    except (ValueError, TypeError, RuntimeError, OSError, ImportError) as error:
+        if arguments.traceback:
+            raise
+        print(f"vizlib: {' '.join(str(error).split()) or type(error).__name__}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def _summary(arguments: argparse.Namespace) -> None:
+    from vizlib.explore.summary import summary
+
+    for clf in _loaded(arguments.models, arguments).values():
+        print(summary(clf), end="\n\n")
+
+
+def _explain(arguments: argparse.Namespace) -> None:
+    from vizlib.explore.rows import truth
+    from vizlib.explore.window import sharp
+    from vizlib.methods.table import explain, method_named
+    from vizlib.show.caption import caption, peak
+    from vizlib.show.plot import overlay
+
+    methods = arguments.method.split(",")
+    for method in methods:
+        method_named(method)
+    models, photos = _models_and_photos(arguments)
+    steps = [(m, p, method) for m in models for p in photos for method in methods]
+    for model, name, method in _progress(steps, "explain"):
+        clf, photo = models[model], photos[name]
+        found = explain(clf, photo, method, target=_target(arguments), layer=arguments.layer)
+        heatmap = found.cpu()  # type: ignore[union-attr]
+        note = truth(photo, clf)
+        title = f"{name}{f' ({note})' if note else ''} · {caption(heatmap)}"
+        ax = overlay(heatmap, background=sharp(clf, photo), title=title)
+        path = _write(ax.figure, arguments.out, f"{name}_{model}_{method}.png", len(steps) == 1)
+        about = " · ".join(caption(heatmap).splitlines())
+        print(f"{name} · {about} · strongest at {peak(heatmap)} · {path}")
+
+
+def _compare(arguments: argparse.Namespace) -> None:
+    from vizlib.explore.compare import compare
+
+    models, photos = _models_and_photos(arguments)
+    methods = arguments.method.split(",")
+    found = compare(models, photos, methods, target=_target(arguments))
+    print(found, end="\n\n")
+    print(found.save(arguments.out))
+
+
+def _gates(arguments: argparse.Namespace) -> None:
+    from vizlib.capture.trace import trace
+    from vizlib.show.plot import gates
+
+    models, photos = _models_and_photos(arguments)
+    steps = [(model, photo) for model in models for photo in photos]
+    for model, photo in _progress(steps, "gates"):
+        run = trace(models[model], photos[photo])
+        figure = gates(run)[0].figure
+        path = _write(figure, arguments.out, f"{photo}_{model}_gates.png", len(steps) == 1)
+        print(f"{model} · {photo} · {path}")
+        for gate in run.gates.values():
+            mean, low, high = (float(of()) for of in (gate.values.mean, gate.values.min, gate.values.max))
+            print(f"  {gate.name:30} {gate.kind:8} mean {mean:.3f}, {low:.3f} to {high:.3f}")
+
+
+def _cost(arguments: argparse.Namespace) -> None:
+    import pandas as pd
+
+    from vizlib.measure.cost import cost
+
+    lines = []
+    for name, clf in _progress(list(_loaded(arguments.models, arguments).items()), "cost"):
+        found = cost(clf, batch=arguments.batch)
+        lines.append(
+            {
+                "model": name,
+                "parameters": f"{found.params:,}",
+                "GMACs": f"{found.gmacs:.3f}",
+                "latency ms (p10, median, p90)": ", ".join(f"{t:.1f}" for t in found.latency_ms),
+                "peak MB": f"{found.peak_mb:.1f}",
+                "device": found.device,
+            }
+        )
+    print(pd.DataFrame(lines).to_string(index=False))
+
+
+def _zoo(arguments: argparse.Namespace) -> None:
+    from vizlib.models import zoo
+
+    names = arguments.models or zoo.trained()
+    if not names:
+        raise RuntimeError("the zoo needs trained members; there are none here. Train one: vizlib train --help")
+    if arguments.action == "list":
+        print(f"{'name':16}{'family':13}{'parameters':>12}{'GMACs':>8}{'top-1':>8}")
+    for card in map(zoo.card, names):
+        if arguments.action == "list":
+            size = f"{card.parameters:>12,}{card.gmacs:>8.3f}{card.top1:>8.1%}"
+            print(f"{'zoo/' + card.name:16}{card.family:13}{size}")
+        else:
+            print("\n".join(f"{name:14} {value}" for name, value in vars(card).items()), end="\n\n")
+
+
+def _demo(arguments: argparse.Namespace) -> None:
+    from vizlib.explore.compare import compare
+    from vizlib.models import zoo
+
+    models = [f"zoo/{name}" for name in zoo.trained()]
+    found = compare(models, list(DEMO_PHOTOS), DEMO_METHODS)
+    print(found, end="\n\n")
+    print(found.save(arguments.out / "compare.html"))
+    for photo in DEMO_PHOTOS:
+        path = arguments.out / f"{photo}.png"
+        found.figure(photo).savefig(path, dpi=120)
+        print(path)
+
+
+def _loaded(names: list[str], arguments: argparse.Namespace) -> dict[str, Any]:
+    from vizlib.models.load import load
+
+    options = {"device": arguments.device} | ({"pretrained": False} if arguments.random else {})
+    return {name: load(name, **options) for name in names}
+
+
+def _models_and_photos(arguments: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The two kinds of arguments told apart; photographs are read before the models, which takes longer."""
+    from vizlib.explore.rows import named_photos
+
+    names = [name for name in arguments.what if name.startswith(SOURCES) or Path(name).is_dir()]
+    photos = [name for name in arguments.what if name not in names]
+    if not names or not photos:
+        missing = "photograph" if names else "model (zoo/…, timm/…, torchvision/… or hf/…)"
+        raise ValueError(f"at least one {missing} is needed; got {arguments.what}. See --help.")
+    opened = named_photos(photos)
+    return _loaded(names, arguments), opened
+
+
+def _target(arguments: argparse.Namespace) -> int | str | None:
+    given = arguments.target
+    return int(given) if given is not None and given.isdigit() else given
+
+
+def _progress(steps: list[Any], what: str) -> Iterator[Any]:
+    """A bar on a terminal, after a second of work."""
+    from tqdm import tqdm
+
+    return iter(tqdm(steps, desc=what, disable=None, delay=1, leave=False))
+
+
+def _write(figure: Any, out: Path, name: str, alone: bool) -> Path:
+    """Saves and closes a figure: as `out` if that names a picture and this is the only one, else in it."""
+    import matplotlib.pyplot as plt
+
+    if out.suffix and not alone:
+        raise ValueError(f"several pictures need a folder; got --out {out}. Name a folder.")
+    path = out if out.suffix else out / name.replace("/", "_")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+    return path
+
+
+if __name__ == "__main__":
+    sys.exit(main())

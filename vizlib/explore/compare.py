@@ -1,0 +1,187 @@
+"""Several models, several methods, one picture grid."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from vizlib.explore.rows import about, named_models, named_photos, row_of
+from vizlib.methods.table import explain, method_named
+from vizlib.show import plot
+from vizlib.show.caption import peak
+from vizlib.show.report import Row, Sheet, page
+from vizlib.types import Heatmap, Target
+
+Key = tuple[str, str, str]
+_FORMATS = {"parameters": "{:,}".format, "GMACs": "{:.3f}".format, "confidence": "{:.1%}".format}
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """What several models look at in several photographs.
+
+    Attributes:
+        table: a row per photograph and model: family, parameters, GMACs, prediction, confidence, and where
+            each method's map is strongest, (row, column) in [0, 1].
+        sheets: the pictures, one sheet per photograph.
+    """
+
+    table: pd.DataFrame
+    sheets: tuple[Sheet, ...]
+
+    @property
+    def heatmaps(self) -> dict[Key, Heatmap]:
+        """(photograph, model, method) -> the heatmap of that photograph."""
+        return {key: cell for key, cell in self._cells() if isinstance(cell, Heatmap)}
+
+    @property
+    def reasons(self) -> dict[Key, str]:
+        """(photograph, model, method) -> why there is no heatmap."""
+        return {key: cell for key, cell in self._cells() if isinstance(cell, str)}
+
+    def figure(self, photo: str | None = None, **options: Any) -> Figure:
+        """The pictures of one photograph, or of all of them one below the other.
+
+        Args:
+            options: as in `plot.grid`.
+
+        Raises:
+            ValueError: no photograph has this name.
+        """
+        sheets = [sheet for sheet in self.sheets if photo in (None, sheet.photo)]
+        if not sheets:
+            known = ", ".join(sheet.photo for sheet in self.sheets)
+            raise ValueError(f"a photograph of the comparison is needed; got {photo!r}. There are: {known}.")
+        rows = [len(sheet.rows) for sheet in sheets]
+        columns = len(sheets[0].methods) + 1
+        inches = (columns * 2.9, sum(rows) * 2.5 + len(rows) * 0.7)
+        figure = Figure(figsize=inches, layout="constrained")
+        parts = figure.subfigures(len(sheets), 1, squeeze=False, height_ratios=rows)
+        for part, sheet in zip(parts[:, 0], sheets, strict=True):
+            part.suptitle(sheet.photo, weight="bold")
+            _draw(sheet, part.subplots(len(sheet.rows), columns, squeeze=False), options)
+        return figure
+
+    def show(self, photo: str | None = None, **options: Any) -> None:
+        """Display the pictures in a notebook; arguments as in `figure`. In a script, use `save`."""
+        from IPython.display import Image, display
+
+        file = io.BytesIO()
+        self.figure(photo, **options).savefig(file, format="png", dpi=80)
+        display(Image(file.getvalue()))
+
+    def save(self, path: str | Path) -> Path:
+        """Write everything to one file.
+
+        Args:
+            path: ends in .html (interactive, needs no network), .png, .pdf, .svg or .csv (the table alone).
+
+        Raises:
+            ValueError: another ending.
+        """
+        path = Path(path)
+        if path.suffix not in (".html", ".png", ".pdf", ".svg", ".csv"):
+            raise ValueError(
+                f"save needs a name that ends in .html, .png, .pdf, .svg or .csv; got {path.name!r}. Add one."
+            )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix == ".html":
+            path.write_text(page(self.sheets, self._html_table(), "What these classifiers look at"), "utf-8")
+        elif path.suffix == ".csv":
+            self.table.to_csv(path, index=False)
+        else:
+            self.figure().savefig(path, dpi=120)
+        return path
+
+    def _cells(self) -> Iterator[tuple[Key, Heatmap | str]]:
+        for sheet in self.sheets:
+            for row in sheet.rows:
+                for method, cell in zip(sheet.methods, row.cells, strict=True):
+                    yield (sheet.photo, row.model, method), cell
+
+    def _html_table(self) -> str:
+        return str(self.table.to_html(index=False, border=0, classes="vl-table", formatters=_FORMATS))
+
+    def __str__(self) -> str:
+        return str(self.table.to_string(index=False, formatters=_FORMATS))
+
+    def _repr_html_(self) -> str:
+        return self._html_table()
+
+
+def compare(
+    models: Any,
+    photos: Any,
+    methods: str | Sequence[str] = ("gradcam", "rollout"),
+    *,
+    target: Target | None = None,
+) -> Comparison:
+    """Explain every photograph by every model with every method.
+
+    A map that cannot be made leaves its reason in the grid; the other maps are not affected.
+
+    Args:
+        models: names as in `load`, classifiers or modules: one, a list, or a dict of names of your own.
+        photos: paths, names of sample photographs, images, arrays: one, a list, or a dict of names of your
+            own; a float tensor (b, c, h, w) is taken as already preprocessed.
+        methods: rows of METHODS.
+        target: a class, as in `explain`; by default each model's prediction.
+
+    Raises:
+        ValueError: a method is not in METHODS, a photograph cannot be read, or no map at all could be made.
+    """
+    methods = (methods,) if isinstance(methods, str) else tuple(methods)
+    for method in methods:
+        method_named(method)
+    classifiers, pictures = named_models(models), named_photos(photos)
+    facts = {model: about(clf) for model, clf in classifiers.items()}
+    rows: dict[str, list[Row]] = {photo: [] for photo in pictures}
+    lines = []
+    pairs = list(product(pictures, classifiers))
+    for photo, model in tqdm(pairs, desc="compare", disable=None, delay=1, leave=False):
+        clf = classifiers[model]
+        makers = [partial(explain, clf, method=method, target=target) for method in methods]
+        made = row_of(model, clf, facts[model], pictures[photo], makers)  # type: ignore[arg-type]
+        rows[photo].append(made)
+        lines.append({"photo": photo, "model": model} | facts[model] | _line(made, methods))
+    sheets = tuple(Sheet(photo, methods, tuple(of_photo)) for photo, of_photo in rows.items())
+    comparison = Comparison(pd.DataFrame(lines), sheets)
+    if not comparison.heatmaps:
+        reasons = dict.fromkeys(f"{model}, {m}: {why}" for (_, model, m), why in comparison.reasons.items())
+        raise ValueError(f"compare needs at least one map; none could be made. {'; '.join(reasons)}")
+    return comparison
+
+
+def _line(row: Row, methods: Sequence[str]) -> dict[str, Any]:
+    """The columns of the table that depend on the photograph."""
+    label, confidence = row.top[0]
+    peaks = {
+        f"{method} peak": "" if isinstance(cell, str) else peak(cell)
+        for method, cell in zip(methods, row.cells, strict=True)
+    }
+    return {"prediction": label, "confidence": confidence, "truth": row.note.removeprefix("shows: ")} | peaks
+
+
+def _draw(sheet: Sheet, axes: NDArray, options: dict[str, Any]) -> None:
+    names = []
+    for row in sheet.rows:
+        label, share = row.top[0]
+        names.append("\n".join(part for part in (row.model, f"{label} {share:.0%}", row.note) if part))
+    plot.grid(
+        [row.cells for row in sheet.rows],
+        axes=axes,
+        rows=names,
+        columns=sheet.methods,
+        backgrounds=[row.background for row in sheet.rows],
+        **options,
+    )

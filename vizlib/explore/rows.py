@@ -1,0 +1,117 @@
+"""A row of the picture grid: what one model sees in one photograph."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from torch import Tensor
+
+from vizlib import data
+from vizlib.capture.summary import family
+from vizlib.explore.window import sharp
+from vizlib.measure.cost import macs, params_of
+from vizlib.models.load import load
+from vizlib.show.report import Row
+from vizlib.types import Classifier, Heatmap
+
+OUTSIDE = "not among the model's classes"
+
+
+def named_models(models: Any) -> dict[str, Classifier]:
+    """Models by a name that is theirs alone; a dict gives the names."""
+    if isinstance(models, dict):
+        return {name: clf if isinstance(clf, Classifier) else load(clf) for name, clf in models.items()}
+    several = list(models) if isinstance(models, list | tuple) else [models]
+    found = [clf if isinstance(clf, Classifier) else load(clf) for clf in several]
+    return dict(zip(distinct([clf.name for clf in found]), found, strict=True))
+
+
+def named_photos(photos: Any) -> dict[str, Image.Image | Tensor]:
+    """Photographs by a name that is theirs alone, or that a dict gives; preprocessed tensors as they are."""
+    if isinstance(photos, dict):
+        return dict(zip(photos, data.open_photos(list(photos.values())), strict=True))
+    if isinstance(photos, Tensor) and photos.is_floating_point() and photos.ndim == 4:
+        return {f"input {i + 1}": photos[i : i + 1] for i in range(len(photos))}
+    several = isinstance(photos, list | tuple) or getattr(photos, "ndim", 0) == 4
+    each = list(photos) if several else [photos]
+    return dict(zip(distinct([photo_name(photo) for photo in each]), data.open_photos(each), strict=True))
+
+
+def photo_name(photo: Any) -> str:
+    """A file's name without its ending; the name of a sample photograph; else "photo"."""
+    if isinstance(photo, str | Path):
+        return Path(photo).stem
+    return str(getattr(photo, "info", {}).get("sample", "photo"))
+
+
+def truth(photo: Any, clf: Classifier) -> str:
+    """What a sample photograph shows, in the classifier's words, or that it knows no such class; else ""."""
+    sample = getattr(photo, "info", {}).get("sample")
+    if sample is None or clf.labels is None:
+        return ""
+    return next((label for label in data.subject(sample) if label in clf.labels), OUTSIDE)
+
+
+def distinct(names: list[str]) -> list[str]:
+    """A number behind every name that came before."""
+    seen = Counter[str]()
+    numbered = []
+    for name in names:
+        seen[name] += 1
+        numbered.append(f"{name} ({seen[name]})" if seen[name] > 1 else name)
+    return numbered
+
+
+def about(clf: Classifier) -> dict[str, Any]:
+    """What depends on the model alone: family, parameters, GMACs."""
+    try:
+        gmacs = macs(clf) / 1e9
+    except RuntimeError:  # operations that cannot be counted from shapes; the maps can still be compared
+        gmacs = math.nan
+    return {"family": family(clf), "parameters": params_of(clf.module), "GMACs": gmacs}
+
+
+def row_of(
+    model: str,
+    clf: Classifier,
+    facts: dict[str, Any],
+    photo: Image.Image | Tensor,
+    makers: Sequence[Callable[[Tensor], Heatmap]],
+) -> Row:
+    """One model on one photograph.
+
+    Args:
+        model: its name in the grid.
+        facts: from `about`.
+        photo: a photograph, or a preprocessed tensor (1, c, h, w).
+        makers: what makes a heatmap from the model's input, one per column. A refusal (ValueError, TypeError,
+            RuntimeError) becomes the reason in its cell.
+    """
+    x = clf.prepare(photo)
+    shares = clf(x)[0].float().softmax(0)
+    likeliest = shares.topk(min(3, len(shares))).indices.tolist()
+    seen = clf.picture(x)[0].cpu()
+    background = sharp(clf, photo) if isinstance(photo, Image.Image) else None
+    size = f"{facts['parameters'] / 1e6:.2f} M parameters · {facts['GMACs']:.3f} GMACs"
+    known = truth(photo, clf)
+    return Row(
+        model=model,
+        facts=f"{facts['family']} · {size}",
+        image=seen,
+        background=seen if background is None else background,
+        top=tuple((clf.label(i), float(shares[i])) for i in likeliest),
+        cells=tuple(_cell(make, x) for make in makers),
+        note=known if known in ("", OUTSIDE) else f"shows: {known}",
+    )
+
+
+def _cell(make: Callable[[Tensor], Heatmap], x: Tensor) -> Heatmap | str:
+    try:
+        return make(x).cpu()
+    except (ValueError, TypeError, RuntimeError) as error:
+        return str(error)
