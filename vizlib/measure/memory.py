@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -37,6 +37,13 @@ def peak_bytes(module: nn.Module, x: Tensor) -> int:
     with torch.no_grad(), _LiveStorages((*weights(module), x)) as live:
         module(x)
     return sum(held.values()) + live.peak
+
+
+def live_peak(run: Callable[[], object]) -> int:
+    """Most bytes of tensors alive at a time that operations inside `run` made, by adding up storages (any device)."""
+    with _LiveStorages(()) as live:
+        run()
+    return live.peak
 
 
 class _LiveStorages(TorchDispatchMode):
