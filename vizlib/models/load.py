@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from timm.data import create_transform, resolve_model_data_config
+from timm.data import create_transform
 from torch import nn
 from torchvision.transforms import Compose, Grayscale
 
 from vizlib.models.architectures.registry import load_weights
-from vizlib.models.sources import SOURCES, Found, Request, labels_of_config
+from vizlib.models.sources import SOURCES, Found, Request, labels_of_config, photos_of_timm
 from vizlib.types import Classifier
 
 Size = tuple[int, int, int]
@@ -72,14 +72,15 @@ def load(
         found.module.eval().to(device=_device(device), dtype=_dtype(dtype))
     else:
         raise TypeError(f"a name like 'timm/resnet50' or a module is needed; got {type(source).__name__}.")
-    photos = {"input_size": (3, 224, 224)} | found.photos | given
+    default = {"input_size": (3, 224, 224), "mean": Classifier.mean, "std": Classifier.std}
+    photos = _checked(default | found.photos | given)
     return Classifier(
         found.module,
         name or called,
         _transform(photos) if given or found.transform is None else found.transform,
         tuple(photos["input_size"]),
-        tuple(photos.get("mean", Classifier.mean)),
-        tuple(photos.get("std", Classifier.std)),
+        tuple(photos["mean"]),
+        tuple(photos["std"]),
         _labels(found, labels),
     )
 
@@ -98,7 +99,7 @@ def _from_name(name: str, ask: Request) -> Found:
 
 def _from_module(module: nn.Module) -> Found:
     if getattr(module, "pretrained_cfg", None):
-        return Found(module, resolve_model_data_config(module))
+        return Found(module, photos_of_timm(module))
     config = getattr(module, "config", None)
     size = getattr(config, "image_size", None)
     photos = {}

@@ -75,7 +75,15 @@ def from_timm(name: str, ask: Request) -> Found:
     else:
         module = timm.create_model(name, **options)
     labels = cfg.label_names or imagenet_labels(ask.num_classes or cfg.num_classes)
-    return Found(module, timm.data.resolve_model_data_config(module), labels and tuple(labels))
+    return Found(module, photos_of_timm(module), labels and tuple(labels))
+
+
+def photos_of_timm(module: nn.Module) -> dict[str, Any]:
+    """What the photos of a module made by timm need, at the size and channels it was built with."""
+    from timm.data import resolve_model_data_config
+    from timm.models import get_model_input_config
+
+    return resolve_model_data_config(module) | {"input_size": get_model_input_config(module)["input_size"]}
 
 
 def from_torchvision(name: str, ask: Request) -> Found:
