@@ -76,6 +76,18 @@ def test_resumed_run_ends_in_the_very_same_weights(folder, tmp_path, monkeypatch
     assert (tmp_path / "killed" / "log.csv").read_text().count("\n") == 3
 
 
+def test_stopped_run_goes_on_where_it_stopped(folder, tmp_path, capsys):
+    options = ["resnet", "--data", str(folder), "--epochs", "3", "--batch-size", "4", "--no-amp"]
+    train.main([*options, "--out", str(tmp_path / "whole")])
+    train.main([*options, "--out", str(tmp_path / "stopped"), "--stop", "1"])
+    card = zoo.card("resnet", tmp_path / "stopped")
+    assert (card.epochs, card.recipe["epochs"]) == (1, 3)
+    assert "--stop 1" in card.command
+    train.main([*options, "--out", str(tmp_path / "stopped"), "--resume"])
+    assert zoo.card("resnet", tmp_path / "stopped").sha256 == zoo.card("resnet", tmp_path / "whole").sha256
+    assert card.sha256 != zoo.card("resnet", tmp_path / "whole").sha256
+
+
 def test_resume_refuses_another_recipe_and_another_network(folder, tmp_path):
     run = train.Run("resnet", folder, tmp_path, dataclasses.replace(SHORT, epochs=1))
     run.train()

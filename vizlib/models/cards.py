@@ -39,7 +39,7 @@ def export(
         photos: the validation photos, without augmentation.
         recipe: how it was trained.
         folder: where the files go.
-        about: the fields of the card that only the training knows: dataset, duration_s, hardware, command.
+        about: what only the training knows: epochs, dataset, duration_s, hardware, command.
     """
     stored = save({key: _half(value) for key, value in weights.items()})
     module = zoo.assemble(name, stored, len(photos.classes), recipe.layer_scale)
@@ -59,7 +59,6 @@ def export(
         labels=tuple(photos.classes),
         recipe=dataclasses.asdict(recipe),
         seed=recipe.seed,
-        epochs=recipe.epochs,
         sha256=hashlib.sha256(stored).hexdigest(),
         **about,
     )

@@ -118,9 +118,13 @@ class Run:
         self.model.set_distilled_training(True)
         return teacher.to(self.device).requires_grad_(False)
 
-    def train(self) -> None:
-        """Train the epochs that are left, with a checkpoint and a line of the log after each."""
-        for epoch in range(len(self.log), self.recipe.epochs):
+    def train(self, stop: int = 0) -> None:
+        """Train the epochs that are left, with a checkpoint and a line of the log after each.
+
+        Args:
+            stop: the last epoch, when the schedule is not to be run to its end; 0: run to the end.
+        """
+        for epoch in range(len(self.log), min(self.recipe.epochs, stop or self.recipe.epochs)):
             start = time.perf_counter()
             loss = self.train_epoch(epoch)
             line = {"epoch": epoch + 1, "loss": loss, "top1": self.validate()}
@@ -242,6 +246,7 @@ class Run:
             self.val_photos,
             self.recipe,
             self.out,
+            epochs=len(self.log),
             dataset=dataset,
             duration_s=sum(line["seconds"] for line in self.log),
             hardware=_hardware(self.device, self.world),
@@ -282,8 +287,9 @@ def _command(options: argparse.Namespace) -> str:
     """Return the command that trains the same again, without the folders of this machine."""
     given, default = asdict(recipes.from_options(options)), asdict(Recipe())
     words = ["vizlib", "train", options.name, "--data", options.data.name]
-    if options.threads:
-        words += ["--threads", str(options.threads)]
+    for option in ("threads", "stop"):
+        if value := getattr(options, option):
+            words += [f"--{option}", str(value)]
     for key, value in given.items():
         option = key.replace("_", "-")
         if isinstance(value, bool) and value != default[key]:
@@ -301,6 +307,7 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--dataset", default="", help="the photos' name on the card; default: the folder's")
     options.add_argument("--out", type=Path, help="folder of all that is written; default: runs/NAME")
     options.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
+    options.add_argument("--stop", type=int, default=0, help="end after this epoch; default: the last")
     options.add_argument("--threads", type=int, default=0, help="processor threads; default: torch's choice")
     recipes.add_options(options)
     return options
@@ -315,7 +322,7 @@ def main(argv: list[str] | None = None) -> None:
     run = Run(options.name, options.data, out, recipes.from_options(options))
     if options.resume:
         run.resume()
-    run.train()
+    run.train(options.stop)
     if run.rank == 0:
         card = run.export(options.dataset or options.data.name, _command(options))
         print(f"{card.name}: {card.top1:.1%} of {card.photos} photos right; {out / card.name}.safetensors")

@@ -53,7 +53,7 @@ class Card:
     labels: tuple[str, ...]
     recipe: dict[str, Any]
     seed: int
-    epochs: int
+    epochs: int  # trained; the recipe's are those of the learning rate's schedule
     duration_s: float
     hardware: str
     command: str
