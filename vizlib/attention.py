@@ -146,14 +146,19 @@ class Attention:
             chosen = index >= 0
         elif isinstance(query, tuple):
             chosen = where.slots_at(query).to(index.device).expand(b, g, q)
+        elif isinstance(query, int) and 0 <= query < where.prefix:
+            chosen = index == query
         else:
-            chosen = index == query if where.prefix else torch.zeros_like(index, dtype=torch.bool)
-            if not where.prefix and not where.grid:  # latent queries have no place and are named by their number
-                chosen = torch.arange(q, device=index.device).expand(b, g, q) == query
-            elif not 0 <= int(query) < where.prefix:
-                raise ValueError(
-                    f"{self.name} has {where.prefix} prefix tokens; got query {query}. Name an image point (row, column) in "
-                    f"[0, 1], or 'mean'."
-                )
+            raise ValueError(
+                f"{self.name} has {where.prefix} prefix tokens; got query {query!r}. Name an image point (row, column) in "
+                f"[0, 1], or 'mean'."
+            )
         mass = chosen.to(torch.float32)
-        return mass / mass.sum((1, 2), keepdim=True).clamp(min=1)
+        total = mass.sum((1, 2), keepdim=True)
+        if not bool(total.all()):
+            photo = int((total == 0).nonzero()[0, 0])
+            raise ValueError(
+                f"{self.name} has no query at {query} in photograph {photo}: that patch was dropped before. Name another "
+                f"point, or 'mean'."
+            )
+        return mass / total
