@@ -29,6 +29,8 @@ _PUBLIC = {
     "plot": "vizlib.show.plot",
     "summary": "vizlib.explore.summary:summary",
     "compare": "vizlib.explore.compare:compare",
+    "hover": "vizlib.explore.hover:hover",
+    "explorer": "vizlib.explore.explorer:explorer",
     "Classifier": "vizlib.types:Classifier",
     "Heatmap": "vizlib.types:Heatmap",
     "Attention": "vizlib.attention:Attention",
