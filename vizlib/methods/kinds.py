@@ -106,7 +106,7 @@ def _scores_of(target: Any, index: Tensor, logits: Tensor) -> Tensor:
 
 def _attributions(ask: Question) -> list[Made]:
     def forward(images: Tensor) -> Tensor:
-        logits = logits_of(ask.clf.module(images))
+        logits = logits_of(ask.clf.module(images.to(ask.x.dtype)))  # Captum mixes half precision with float32
         return ask.target(logits) if callable(ask.target) else logits
 
     logits = ask.clf(ask.x)
