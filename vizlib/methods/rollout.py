@@ -151,7 +151,14 @@ def _walk(trace: Trace, carry: Carry, method: str, start_layer: int, start: Star
         )
     if not 0 <= start_layer < len(trace.steps):
         raise ValueError(f"start_layer is 0 to {len(trace.steps) - 1} for {trace.model}; got {start_layer}.")
-    steps = [[trace.attentions[n] for n in step] for step in trace.steps[start_layer:]]
+    used = trace.steps[start_layer:]
+    missing = [n for step in used for n in step if n not in trace.attentions]
+    if missing:
+        raise ValueError(
+            f"{method} needs all attention operations from its start layer on; this trace lacks {', '.join(missing)}. "
+            f"Leave layers out of trace(…)."
+        )
+    steps = [[trace.attentions[n] for n in step] for step in used]
     space = _space(steps[-1][0])
     mass = _first_mass(trace, steps[-1][0], space, start)
     for step in reversed(steps):
@@ -203,10 +210,20 @@ def _first_mass(trace: Trace, last: Attention, space: Tokens, start: Start) -> T
             f"start is 'read', 'class', 'mean', a prefix token below {space.prefix} or an image point (row, column); "
             f"got {start!r} for {trace.model}."
         )
-    if not bool(chosen.any()):
-        raise RuntimeError(
-            f"the logits of {trace.model} do not depend on any result of its last attention {last.name!r}. Is that branch "
-            f"still at its zero initialisation? Load trained weights, or name a start token."
-        )
     mass = outputs.scatter(chosen.to(torch.float32).expand(b, -1, -1))
-    return mass / mass.sum(1, keepdim=True).clamp(min=1)
+    total = mass.sum(1, keepdim=True)
+    if not bool(total.all()):
+        raise _nothing_to_start_on(trace, last, start, int((total == 0).nonzero()[0, 0]))
+    return mass / total
+
+
+def _nothing_to_start_on(trace: Trace, last: Attention, start: Start, photo: int) -> Exception:
+    if start == "read":
+        return RuntimeError(
+            f"a start is needed; the logits of {trace.model} depend on no result of its last attention {last.name!r}. "
+            f"Is that branch still at its zero initialisation? Load trained weights, or name a start token."
+        )
+    return ValueError(
+        f"a start that is there is needed; {start!r} is no token of {last.name!r} in photograph {photo}, it was "
+        f"dropped before. Name another point, or 'read'."
+    )
