@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.vizlib-ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo lab test test-families bench notebooks lint clean
+.PHONY: help setup demo lab test test-families browser bench notebooks lint clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -30,6 +30,9 @@ test: $(READY)  ## run the tests
 
 test-families: $(READY)  ## run one model of every timm family; writes a table
 	$(BIN)/python -m pytest -m families
+
+browser: $(READY)  ## run the tests that need a browser (Chromium)
+	$(BIN)/python -m pytest -m browser tests/browser
 
 bench: $(READY)  ## measure what each method costs beside a plain forward
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.cost

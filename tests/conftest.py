@@ -17,6 +17,11 @@ PATCHED = (
 ORIGINALS = {name: getattr(F, name) for name in PATCHED}
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+
+
 @pytest.fixture(autouse=True)
 def _nothing_process_wide_is_left() -> Iterator[None]:
     yield

@@ -4,6 +4,7 @@ import ast
 import importlib
 import importlib.metadata
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -137,6 +138,14 @@ def test_conda_gets_the_same_environment():
     makefile = (ROOT / "Makefile").read_text()
     extras = makefile.split("EXTRAS ?= ")[1].split()[0]
     assert environment[-1]["pip"] == ["--constraint constraints.txt", f"--editable .[{extras}]"]
+
+
+def test_readme_names_what_there_is():
+    text = (ROOT / "README.md").read_text()
+    assert sorted(re.findall(r"^\| `([a-z_+0-9]+)` \|", text, re.M)) == sorted(vizlib.METHODS)
+    assert set(re.findall(r"\bvl\.(\w+)", text)) <= set(vizlib._PUBLIC)
+    targets = re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), re.M)
+    assert set(re.findall(r"^    make ([a-z-]+)", text, re.M)) <= set(targets)
 
 
 def test_the_list_of_packages_is_whole():
