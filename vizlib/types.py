@@ -69,10 +69,8 @@ class Classifier:
                     f"Add the batch axis with x[None], or pass the photograph itself."
                 )
             return photos.to(self.device, self.dtype)
-        many = photos if isinstance(photos, list | tuple) else [photos]
-        if not many:
-            raise ValueError("a photograph is needed; got an empty list. Pass at least one.")
-        return torch.stack([self.transform(data.open_photo(p)) for p in many]).to(self.device, self.dtype)
+        ready = [self.transform(photo) for photo in data.open_photos(photos)]
+        return torch.stack(ready).to(self.device, self.dtype)
 
     def picture(self, x: Tensor) -> Tensor:
         """The model's input as an image: (b, 3, h, w) in [0, 1], normalisation undone."""

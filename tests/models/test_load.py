@@ -139,6 +139,15 @@ def test_normalisation_by_hand(small_net):
     assert clf.picture(clf.prepare(photo)).unique().tolist() == [1.0]
 
 
+def test_batches_of_pixel_values_and_preprocessed_ones(small_net):
+    clf = load(small_net, input_size=(3, 8, 8), crop_pct=1.0)
+    photos = torch.randint(256, (2, 3, 8, 8), dtype=torch.uint8)
+    by_hand = (photos / 255 - torch.tensor(clf.mean).view(3, 1, 1)) / torch.tensor(clf.std).view(3, 1, 1)
+    torch.testing.assert_close(clf.prepare(photos), by_hand)
+    torch.testing.assert_close(clf.prepare(photos.permute(0, 2, 3, 1).numpy()), by_hand)
+    assert torch.equal(clf.prepare(by_hand), by_hand)
+
+
 def test_one_channel():
     clf = load(nn.Flatten(), input_size=(1, 8, 8), mean=[0.0], std=[1.0], crop_pct=1.0)
     assert clf.prepare(np.full((8, 8, 3), 51, np.uint8)).unique().tolist() == pytest.approx([0.2])

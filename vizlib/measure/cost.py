@@ -118,7 +118,7 @@ def growth(build: Callable[[int], Classifier], sizes: Sequence[int]) -> pd.DataF
 
     Args:
         build: side in pixels -> classifier for images of that side: `lambda side: clf` where the model takes
-            any size; `lambda side: vl.load("timm/…", img_size=side)` where it is built for one.
+            any size; `lambda side: vl.load("timm/…", input_size=(3, side, side))` where it is built for one.
         sizes: sides in pixels.
 
     Returns:
