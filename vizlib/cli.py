@@ -23,8 +23,8 @@ EXAMPLES = """examples:
   vizlib cost zoo/vit timm/vit_small_patch16_224
   vizlib zoo list
 
-A MODEL begins with zoo/, timm/, torchvision/, hf/ or arch/, or is a Hugging Face folder. A PHOTO is a file or the name of a sample photograph:
-  cat, coffee, rocket, astronaut, motorcycle, clock …
+A MODEL begins with zoo/, timm/, torchvision/, hf/ or arch/, or is a Hugging Face folder. A PHOTO is a
+file or the name of a sample photograph: cat, coffee, rocket, astronaut, motorcycle, clock …
 """
 
 
@@ -184,7 +184,7 @@ def _zoo(arguments: argparse.Namespace) -> None:
 
     names = arguments.models or zoo.trained()
     if not names:
-        raise RuntimeError("the zoo needs trained members; there are none here. Train one: vizlib train --help")
+        raise RuntimeError("a trained member of the zoo is needed; there is none. See: vizlib train --help")
     if arguments.action == "list":
         print(f"{'name':16}{'family':13}{'parameters':>12}{'GMACs':>8}{'top-1':>8}")
     for card in map(zoo.card, names):

@@ -27,6 +27,8 @@ def named_models(models: Any) -> dict[str, Classifier]:
     if isinstance(models, dict):
         return {name: clf if isinstance(clf, Classifier) else load(clf) for name, clf in models.items()}
     several = list(models) if isinstance(models, list | tuple) else [models]
+    if not several:
+        raise ValueError("a model is needed; got an empty list. Name at least one, e.g. 'zoo/vit'.")
     found = [clf if isinstance(clf, Classifier) else load(clf) for clf in several]
     return dict(zip(distinct([clf.name for clf in found]), found, strict=True))
 
