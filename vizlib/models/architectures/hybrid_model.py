@@ -19,18 +19,20 @@ in ViT. The sketch has no head; this one reads the mean of the tokens.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from timm.layers import resample_abs_pos_embed
 from torch import Tensor, nn
-from torchvision.models import resnet50
+from torchvision.models import ResNet, resnet50
 
 
 class HybridModel(nn.Module):
-    """ResNet-50 features, projected to tokens, through `nn.TransformerEncoder`.
+    """ResNet features, projected to tokens, through `nn.TransformerEncoder`.
 
     Args:
+        resnet: one of torchvision's, without weights.
         dim: width of the Transformer.
         heads: attention heads.
         depth: encoder layers.
@@ -42,6 +44,7 @@ class HybridModel(nn.Module):
 
     def __init__(
         self,
+        resnet: Callable[[], ResNet] = resnet50,
         dim: int = 512,
         heads: int = 8,
         depth: int = 6,
@@ -51,9 +54,9 @@ class HybridModel(nn.Module):
         dropout: float = 0.1,
     ) -> None:
         super().__init__()
-        stages = list(resnet50(weights=None).named_children())[:-2]  # all but average pooling and classifier
+        *stages, _pooling, (_, classifier) = resnet().named_children()
         self.backbone = nn.Sequential(OrderedDict(stages))
-        self.project = nn.Conv2d(2048, dim, 1)
+        self.project = nn.Conv2d(classifier.in_features, dim, 1)
         self.pos_embed = nn.Parameter(torch.zeros(1, (image_size // 32) ** 2, dim))
         layer = nn.TransformerEncoderLayer(
             dim, heads, 4 * dim, dropout, activation="gelu", batch_first=True, norm_first=True

@@ -29,7 +29,9 @@ from torch import Tensor, nn
 def orthogonal_gaussian(m: int, d: int, generator: torch.Generator | None = None) -> Tensor:
     """m vectors, each distributed as N(0, I_d), orthogonal to each other within blocks of d: (m, d)."""
     gaussian = torch.randn(-(-m // d), d, d, generator=generator, device="cpu")  # (blocks, d, d)
-    directions = torch.linalg.qr(gaussian)[0].transpose(1, 2).reshape(-1, d)[:m]  # orthonormal rows
+    q, r = torch.linalg.qr(gaussian)
+    q = q * r.diagonal(dim1=1, dim2=2).sign().unsqueeze(1)  # or the signs of q would not be drawn evenly
+    directions = q.transpose(1, 2).reshape(-1, d)[:m]  # orthonormal rows
     lengths = torch.randn(m, d, generator=generator, device="cpu").norm(dim=1, keepdim=True)
     return directions * lengths
 

@@ -152,8 +152,9 @@ def _read(path: Path) -> Any:
         with torch.serialization.safe_globals([argparse.Namespace]):  # training scripts store their arguments
             return torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, pickle.UnpicklingError, EOFError, RuntimeError) as error:
+        reason = str(error).partition("\n")[0] or "it is empty"
         raise ValueError(
-            f"a file of tensors is needed; {path.name} is not read as one ({str(error).splitlines()[0]}). "
+            f"a file of tensors is needed; {path.name} is not read as one ({reason}). "
             "Fetch it again, or save its state dict alone: a file that needs code to be run is not loaded."
         ) from error
 

@@ -1,0 +1,101 @@
+"""Every architecture, small, under what a user does with a classifier."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+from torchvision.models import resnet18
+from torchvision.models.resnet import BasicBlock, ResNet
+
+from vizlib.models.architectures.bam_resnet import BAMResNet
+from vizlib.models.architectures.cbam_resnet import CBAMBasicBlock
+from vizlib.models.architectures.cswin import CSWin
+from vizlib.models.architectures.dynamic_vit import DynamicViT
+from vizlib.models.architectures.efficient_vit import vit_bigbird, vit_exact, vit_linformer, vit_performer
+from vizlib.models.architectures.hybrid_model import HybridModel
+from vizlib.models.architectures.lv_vit import LVViT
+from vizlib.models.architectures.mobilevit_v3 import MobileViTv3
+from vizlib.models.architectures.t2t_vit import T2TViT
+
+VIT = {"dim": 24, "depth": 2, "heads": 3, "image_size": 64, "num_classes": 5}
+SMALL = {
+    "cswin": lambda: CSWin(8, (1, 1, 2, 1), (2, 2, 2, 4), num_classes=5),
+    "t2t_performer": lambda: T2TViT(16, 2, 2, 2.0, num_classes=5, image_size=64),
+    "t2t_transformer": lambda: T2TViT(16, 2, 2, 2.0, "transformer", num_classes=5, image_size=64),
+    "lv_vit": lambda: LVViT(24, 2, 3, num_classes=5, image_size=64),
+    "dynamic_vit": lambda: DynamicViT(24, 4, 3, stages=(1, 2, 3), num_classes=5, image_size=64),
+    "mobilevit_v3": lambda: MobileViTv3((8, 8, 12, 12, 16), (16, 16, 16), depths=(1, 1, 1), num_classes=5),
+    "cbam_resnet": lambda: ResNet(CBAMBasicBlock, [1, 1, 1, 1], num_classes=5),
+    "bam_resnet": lambda: BAMResNet(BasicBlock, [1, 1, 1, 1], num_classes=5),
+    "hybrid": lambda: HybridModel(resnet18, 32, 2, 1, image_size=64, num_classes=5),
+    "vit_exact": lambda: vit_exact(**VIT),
+    "vit_linformer": lambda: vit_linformer(projected=8, **VIT),
+    "vit_performer": lambda: vit_performer(features=16, **VIT),
+    "vit_bigbird": lambda: vit_bigbird(random=2, **VIT),
+}
+FIXED = ("vit_linformer", "vit_bigbird")  # their papers fix the number of tokens
+
+
+@pytest.fixture(params=SMALL, scope="module")
+def named(request) -> tuple[str, nn.Module]:
+    """Every architecture with drawn weights: what starts at zero or fades on the way hides mistakes."""
+    torch.manual_seed(0)
+    model = SMALL[request.param]()
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            if name.endswith("weight") and p.ndim > 1:
+                p.normal_(std=(2 / p[0].numel()) ** 0.5)
+            elif p.requires_grad:
+                p.add_(0.1 * torch.randn_like(p))
+    return request.param, model.eval()
+
+
+def photos(*size: int) -> torch.Tensor:
+    return torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(0))
+
+
+@torch.no_grad()
+def test_a_batch_is_its_photos(named):
+    name, model = named
+    for size in [(64, 64)] if name in FIXED else [(64, 64), (64, 96), (71, 85)]:
+        x = photos(*size)
+        got = model(x)
+        assert got.shape == (2, 5)
+        assert (got[0] - got[1]).abs().max() > 1e-6  # it looks at the photo
+        torch.testing.assert_close(got, torch.cat([model(x[:1]), model(x[1:])]), atol=1e-5, rtol=1e-4)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision(named, dtype):
+    _, model = named
+    x = photos(64, 64)
+    wanted, got = model(x), copy.deepcopy(model).to(dtype)(x.to(dtype))
+    assert got.dtype == dtype
+    assert (got.float() - wanted).norm() < 0.1 * wanted.norm()
+
+
+@torch.no_grad()
+def test_export_keeps_the_function(named):
+    _, model = named
+    x = photos(64, 64)
+    exported = torch.export.export(model, (x,)).module()
+    torch.testing.assert_close(exported(x), model(x), atol=1e-5, rtol=1e-4)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["cswin", "t2t_transformer", "lv_vit", "vit_exact"])
+def test_compile_finds_one_graph(name):
+    model, x = SMALL[name]().eval(), photos(64, 64)
+    compiled = torch.compile(model, backend="eager", fullgraph=True)  # other backends differ after this
+    torch.testing.assert_close(compiled(x), model(x), atol=1e-5, rtol=1e-4)
+
+
+def test_evaluation_draws_nothing_and_gradients_reach_the_photo(named):
+    _, model = named
+    x = photos(64, 64).requires_grad_()
+    before = torch.get_rng_state()
+    model(x)[:, 0].sum().backward()
+    assert torch.equal(torch.get_rng_state(), before)
+    assert (x.grad.abs().amax((1, 2, 3)) > 0).all()
