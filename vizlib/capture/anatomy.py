@@ -14,6 +14,7 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils._pytree import tree_leaves
 
 from vizlib.capture.arrange import Arrangement, arrange, tokens_of
@@ -101,7 +102,8 @@ class _Student(Watcher):
         past = 0
         for mark in marks:
             past |= mark.past if mark else 0
-        site = self._site(raw, past)
+        with _off():
+            site = self._site(raw, past)
         self.sites[event] = site
         self.places.passed(raw.output, site.number)
         return None
@@ -146,9 +148,11 @@ class _Student(Watcher):
         gate, features = raw.values, raw.features
         if mark is None or features.ndim < 2 or not features.is_floating_point():
             return False
-        if gate.numel() > features.numel() or gate.numel() == features.numel() and _is_swish(raw):
-            return False
-        found = _gate_kind(gate, features, mark.cells)
+        with _off():
+            if gate.numel() > features.numel() or gate.numel() == features.numel() and _is_swish(raw):
+                return False
+        with _off():
+            found = _gate_kind(gate, features, mark.cells)
         if found is None:
             return False
         name = _numbered(self.path.here, [s.name for s in self.gates.values()])
@@ -170,16 +174,13 @@ def _numbered(path: str, taken: list[str]) -> str:
 
 
 def _is_swish(raw: RawGate) -> bool:
-    """x · sigmoid(k x): the activation gates what it was made of, which is no gate but an activation function."""
-    if raw.origin is None or raw.features.shape != raw.values.shape:
+    """x · f(x): what multiplies x rises (or falls) with x itself, which is no gate but an activation function."""
+    if raw.features.shape != raw.values.shape:
         return False
-    g, x = raw.values.float().flatten(), raw.features.float().flatten()
-    inner = (g > 0.05) & (g < 0.95)
-    if int(inner.sum()) < 3:
-        return True
-    logits = torch.logit(g[inner]) if raw.activation == "sigmoid" else g[inner]
-    pair = torch.stack([logits, x[inner]])
-    return bool(torch.corrcoef(pair)[0, 1].abs() > 0.999) or not bool(pair.std(1).min() > 0)
+    values = raw.values.float().flatten()
+    steps = values[raw.features.float().flatten().argsort()].diff()
+    slack = 1e-5 * (values.max() - values.min())
+    return bool((steps >= -slack).all() or (steps <= slack).all())
 
 
 def _gate_kind(gate: Tensor, features: Tensor, cells: Tensor) -> tuple[Literal["channel", "spatial", "axis", "path", "full"], int] | None:
@@ -250,7 +251,7 @@ def _study(clf: Classifier, x: Tensor) -> Anatomy:
             mark = places.mark(tensor)
             if mark is None or not tensor.is_floating_point():
                 continue
-            with _off(places):
+            with _off():
                 layout = read_layout(name, item, mark.cells, tensor.shape, len(x), places.data_dependent)
             if layout is not None:
                 layouts.pop(name, None)
@@ -269,9 +270,7 @@ def _study(clf: Classifier, x: Tensor) -> Anatomy:
 
 
 @contextmanager
-def _off(mode: PlaceMode) -> Iterator[None]:
-    """Our own arithmetic in a hook is not part of the model."""
-    from torch.utils._python_dispatch import _disable_current_modes
-
+def _off() -> Iterator[None]:
+    """Our own arithmetic is not part of the model."""
     with _disable_current_modes(), torch._C.DisableTorchFunction():
         yield

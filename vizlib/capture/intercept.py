@@ -30,7 +30,6 @@ class Tag:
     tensor: Any  # weak reference: an id may be used again
     activation: str
     source: Tensor  # the activation's own result
-    origin: Any  # weak reference to what the activation was applied to
     gate: Tensor  # the value before it was expanded to the shape of what it multiplies
     queries: bool = True  # the softmax was taken over a product of two activations
 
@@ -57,7 +56,6 @@ class RawGate:
     values: Tensor
     features: Tensor
     activation: str
-    origin: Tensor | None
 
 
 class Watcher:
@@ -104,10 +102,10 @@ class Interceptor(TorchFunctionMode):
         found = self._tags.get(id(tensor))
         return found if found is not None and found.tensor() is tensor else None
 
-    def _put(self, tensor: Tensor, activation: str, source: Tensor, origin: Any, gate: Tensor, queries: bool) -> None:
+    def _put(self, tensor: Tensor, activation: str, source: Tensor, gate: Tensor, queries: bool) -> None:
         key = id(tensor)
         self._tags[key] = Tag(
-            weakref.ref(tensor, lambda _: self._tags.pop(key, None)), activation, source, origin, gate, queries
+            weakref.ref(tensor, lambda _: self._tags.pop(key, None)), activation, source, gate, queries
         )
 
     def _hand_on(self, name: str, tensor: Any, out: Any) -> None:
@@ -118,7 +116,7 @@ class Interceptor(TorchFunctionMode):
         for result in out if isinstance(out, list | tuple) else (out,):
             if isinstance(result, Tensor) and result.is_floating_point():
                 gate = tag.gate if name in EXPANDING else result
-                self._put(result, tag.activation, tag.source, tag.origin, gate, tag.queries)
+                self._put(result, tag.activation, tag.source, gate, tag.queries)
 
     def next_event(self) -> int:
         self.events += 1
@@ -137,19 +135,17 @@ def _activation(mode: Interceptor, func: Any, args: Any, kwargs: Any) -> Any:
     x = args[0] if args else kwargs["input"]
     name = func.__name__.rstrip("_")
     queries = mode.watcher.softmax_over(x) if name == "softmax" else False
-    origin = weakref.ref(x)
     out = func(*args, **kwargs)
-    mode._put(out, ACTIVATIONS[name], out, origin, out, queries)
+    mode._put(out, ACTIVATIONS[name], out, out, queries)
     return out
 
 
 def _clamp(mode: Interceptor, func: Any, args: Any, kwargs: Any) -> Any:
     """relu6(x + 3) / 6 is the hard sigmoid, written out."""
     out = func(*args, **kwargs)
-    x = args[0] if args else kwargs["input"]
     bounds = tuple(args[1:3]) or (kwargs.get("min"), kwargs.get("max"))
     if isinstance(out, Tensor) and (func.__name__.startswith("relu6") or bounds == (0, 6)):
-        mode._put(out, "hard_sigmoid", out, weakref.ref(x), out, False)
+        mode._put(out, "hard_sigmoid", out, out, False)
     return out
 
 
@@ -283,7 +279,7 @@ def _multiply(mode: Interceptor, func: Any, args: Any, kwargs: Any) -> Any:
     side = 1 if tags[1] else 0  # both tagged: the later operand gates the earlier one
     tag = tags[side]
     features = args[1 - side]
-    raw = RawGate(tag.gate, features, tag.activation, tag.origin())  # type: ignore[union-attr]
+    raw = RawGate(tag.gate, features, tag.activation)  # type: ignore[union-attr]
     if mode.watcher.is_gate(mode.next_event(), raw):
         return func(*args, **kwargs)
     out = func(*args, **kwargs)
