@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,8 +66,10 @@ def _on_meta(module: nn.Module) -> nn.Module:
 def _count(module: nn.Module, x: Tensor) -> Flops:
     between = _BetweenImageTensors(x)
     counter = FlopCounterMode(display=False)
-    # requires_grad off (inside `unchanged`): the counter's module tracker hooks gradients and fails on CaiT.
-    with unchanged(module), torch.no_grad(), _without_fused_kernels(), x.device, counter, between:
+    # Attention is written out as products: the counter has no formula for some fused kernels. The device as a
+    # context puts tensors that the model makes there, and keeps Transformer layers off their fused fast path.
+    # Inside `unchanged` no parameter asks for gradients, which the counter would hook, and fail on CaiT.
+    with unchanged(module), torch.no_grad(), sdpa_kernel(SDPBackend.MATH), x.device, counter, between:
         module(x)
     root = type(module).__name__
     modules = {
@@ -78,18 +78,6 @@ def _count(module: nn.Module, x: Tensor) -> Flops:
         if name == root or name.startswith(f"{root}.")
     }
     return Flops(counter.get_total_flops(), between.flops, modules, x.device.type)
-
-
-@contextmanager
-def _without_fused_kernels() -> Iterator[None]:
-    """Attention written out as matrix products: the counter has no formula for some fused kernels."""
-    fast = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        with sdpa_kernel(SDPBackend.MATH):
-            yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fast)
 
 
 class _BetweenImageTensors(TorchDispatchMode):

@@ -40,7 +40,7 @@ def peak_bytes(module: nn.Module, x: Tensor) -> int:
 
 
 def live_peak(run: Callable[[], object]) -> int:
-    """Most bytes of tensors alive at a time that operations inside `run` made, by adding up storages (any device)."""
+    """Most bytes alive at a time of the tensors that operations inside `run` made, on any device."""
     with _LiveStorages(()) as live:
         run()
     return live.peak
