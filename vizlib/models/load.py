@@ -42,7 +42,8 @@ def load(
 
     Args:
         source: "timm/NAME" (tags included), "torchvision/NAME", "hf/REPO" or "hf/FOLDER", "zoo/NAME",
-            "arch/NAME", or a module that maps (b, c, h, w) to logits (b, classes).
+            "arch/NAME", or a module that maps (b, c, h, w) to logits (b, classes). A model without a head
+            (DINO, CLIP's image tower) has its features in place of logits.
         pretrained: the published weights, the default; False: random ones.
         weights: a local file instead, safetensors or a PyTorch file of tensors, with the module's own names.
         num_classes: another size of the head, for random weights or those of a file.
@@ -152,8 +153,8 @@ def _checked(given: dict[str, Any]) -> dict[str, Any]:
         if len(values) != size[0] or (key == "std" and min(values) <= 0):
             rule = f"one number for each of {size[0]} channels" + (", above 0," if key == "std" else "")
             raise ValueError(f"{key}: {rule} is needed; got {values}. Pixel values lie in [0, 1].")
-    if not 0 < given.get("crop_pct", 1.0) <= 1:
-        raise ValueError(f"crop_pct is a share in (0, 1]; got {given['crop_pct']}. At 1 nothing is cut off.")
+    if given.get("crop_pct", 1.0) <= 0:
+        raise ValueError(f"crop_pct is a share above 0; got {given['crop_pct']}. At 1 nothing is cut off.")
     return given
 
 

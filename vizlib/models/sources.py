@@ -59,7 +59,7 @@ def from_timm(name: str, ask: Request) -> Found:
     architecture, tag = split_model_name_tag(name)
     if not is_model(architecture):
         raise ask.unknown(timm.list_models(), "timm")
-    if tag and name not in (tagged := timm.list_models(f"{architecture}.*", pretrained=True)):
+    if tag and name not in (tagged := timm.list_models(f"{architecture}.*", include_tags=True)):
         raise ask.unknown(tagged, "timm")
     cfg = get_pretrained_cfg(name) or timm.models.PretrainedCfg()
     if ask.trained and not cfg.has_weights:
