@@ -22,6 +22,8 @@ from vizlib.running import logits_of, unchanged
 if TYPE_CHECKING:
     from vizlib.attention import Attention
 
+AttentionKind = Literal["spatial", "channel", "pooling", "linear", "batch"]
+GateKind = Literal["channel", "spatial", "axis", "path", "full"]
 Target = int | str | Tensor | Callable[[Tensor], Tensor] | Sequence[Any]
 
 
@@ -39,6 +41,7 @@ class Classifier:
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
     labels: tuple[str, ...] | None = None
+    frames: int = 0  # of a clip (b, t, c, h, w); 0 for a classifier of photographs
 
     @property
     def device(self) -> torch.device:
@@ -57,23 +60,38 @@ class Classifier:
 
         Args:
             photos: a path, PIL image, array or uint8 tensor, or a list of them; a float tensor (b, c, h, w) is taken
-                as already preprocessed.
+                as already preprocessed. For a classifier of clips, the frames of one clip in a list, or a list of
+                such lists; a float tensor is (b, t, c, h, w).
 
         Raises:
             ValueError: a photograph cannot be read, or a tensor has the wrong shape.
         """
         if isinstance(photos, Tensor) and photos.is_floating_point():
-            if photos.ndim not in (4, 5) or photos.shape[-3] != self.input_size[0]:
-                raise ValueError(
-                    f"a preprocessed batch needs shape (b, {self.input_size[0]}, h, w); got {tuple(photos.shape)}. "
-                    f"Add the batch axis with x[None], or pass the photograph itself."
-                )
-            return photos.to(self.device, self.dtype)
-        ready = [self.transform(photo) for photo in data.open_photos(photos)]
-        return torch.stack(ready).to(self.device, self.dtype)
+            return self._as_given(photos)
+        if not self.frames:
+            x = torch.stack([self.transform(photo) for photo in data.open_photos(photos)])
+            return x.to(self.device, self.dtype)
+        clips = photos if isinstance(photos, list) and photos and isinstance(photos[0], list) else [photos]
+        opened = [data.open_photos(clip) for clip in clips]
+        if any(len(clip) != self.frames for clip in opened):
+            got = ", ".join(str(len(clip)) for clip in opened)
+            raise ValueError(f"{self.name} needs clips of {self.frames} frames each, as lists; got {got} frames.")
+        x = torch.stack([torch.stack([self.transform(frame) for frame in clip]) for clip in opened])
+        return x.to(self.device, self.dtype)
+
+    def _as_given(self, x: Tensor) -> Tensor:
+        shape = ("b", "t", "c", "h", "w") if self.frames else ("b", "c", "h", "w")
+        if x.ndim != len(shape) or x.shape[-3] != self.input_size[0]:
+            raise ValueError(
+                f"a preprocessed batch needs shape ({', '.join(shape)}) with {self.input_size[0]} channels; got "
+                f"{tuple(x.shape)}. Add the batch axis with x[None], or pass the photograph itself."
+            )
+        return x.to(self.device, self.dtype)
 
     def picture(self, x: Tensor) -> Tensor:
-        """The model's input as an image: (b, 3, h, w) in [0, 1], normalisation undone."""
+        """The model's input as an image (b, 3, h, w) in [0, 1], normalisation undone; a clip as a strip (b, 3, t·h, w)."""
+        if x.ndim == 5:
+            x = x.transpose(1, 2).flatten(2, 3)
         mean, std = (torch.tensor(v, device=x.device).view(-1, 1, 1) for v in (self.mean, self.std))
         return (x.detach().float() * std + mean).clamp(0, 1)
 
@@ -177,7 +195,7 @@ class Gate:
     """
 
     name: str
-    kind: Literal["channel", "spatial", "axis", "path", "full"]
+    kind: GateKind
     values: Tensor
     activation: str
 

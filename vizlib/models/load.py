@@ -52,7 +52,7 @@ def load(
         input_size: (c, h, w) in pixels.
         mean, std: of each channel, for pixel values in [0, 1].
         crop_pct: share of the photo's shorter side that the model gets to see.
-        labels: class names in the order of the logits.
+        labels: class names in the order of the logits; for a dual encoder (CLIP, ALIGN …) the texts to tell apart.
         name: what the classifier is called in tables and pictures.
 
     Raises:
@@ -66,7 +66,7 @@ def load(
         found, called = _from_module(source), type(source).__name__
     elif isinstance(source, str):
         trained = _trained(source, pretrained, weights, num_classes)
-        called, ask = source, Request(source, trained, num_classes, given.get("input_size"))
+        called, ask = source, Request(source, trained, num_classes, given.get("input_size"), _texts(labels))
         found = _from_name(source, ask)
         if weights is not None:
             load_weights(found.module, Path(weights).expanduser())
@@ -83,7 +83,12 @@ def load(
         tuple(photos["mean"]),
         tuple(photos["std"]),
         _labels(found, labels),
+        found.frames,
     )
+
+
+def _texts(labels: Sequence[str] | None) -> tuple[str, ...] | None:
+    return None if labels is None or isinstance(labels, str) else tuple(map(str, labels))
 
 
 def _from_name(name: str, ask: Request) -> Found:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from vizlib.data import imagenet_labels
 from vizlib.models.hub import downloading
+from vizlib.models.zero_shot import ZeroShot, zero_shot
 
 Labels = tuple[str, ...] | None
 
@@ -27,6 +28,7 @@ class Request:
     trained: bool  # fetch the published weights
     num_classes: int | None
     input_size: tuple[int, int, int] | None
+    labels: tuple[str, ...] | None = None  # of a zero-shot classifier: the texts that it tells apart
 
     def no_weights(self) -> ValueError:
         return ValueError(
@@ -50,6 +52,7 @@ class Found:
     photos: dict[str, Any]  # timm's names: input_size, mean, std, interpolation, crop_pct, crop_mode
     labels: Labels = None
     transform: Callable[[Image.Image], Tensor] | None = None  # where the source brings its own
+    frames: int = 0  # of a clip; 0 for a classifier of photographs
 
 
 def from_timm(name: str, ask: Request) -> Found:
@@ -111,7 +114,7 @@ def from_torchvision(name: str, ask: Request) -> Found:
 
 def from_hf(name: str, ask: Request) -> Found:
     try:
-        from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageClassification
+        from transformers import AutoConfig, AutoImageProcessor
     except ImportError as error:
         raise RuntimeError(f"{ask.name} needs transformers: pip install 'vizlib[hf]'") from error
 
@@ -119,13 +122,7 @@ def from_hf(name: str, ask: Request) -> Found:
         options = {"num_labels": ask.num_classes} if ask.num_classes else {}
         config = AutoConfig.from_pretrained(name, **options)
         processor = AutoImageProcessor.from_pretrained(name)
-        if ask.trained:
-            module, report = AutoModelForImageClassification.from_pretrained(
-                name, config=config, dtype=torch.float32, output_loading_info=True
-            )
-            _refuse_random(ask, sorted(report["missing_keys"]))
-        else:
-            module = AutoModelForImageClassification.from_config(config)
+        module = _hf_module(name, config, ask)
     transform = ProcessorTransform(processor)
     photos = {
         "input_size": tuple(transform(Image.new("RGB", (640, 480))).shape),
@@ -134,7 +131,35 @@ def from_hf(name: str, ask: Request) -> Found:
         "crop_pct": 1.0,
         "crop_mode": "center" if getattr(processor, "do_center_crop", False) else "squash",
     }
-    return Found(module, photos, labels_of_config(config), transform)
+    frames = getattr(config, "num_frames", 0)
+    labels = ask.labels if isinstance(module, ZeroShot) else labels_of_config(config)
+    return Found(module, photos, labels, transform, frames)
+
+
+def _hf_module(name: str, config: Any, ask: Request) -> nn.Module:
+    """An image classifier, a video classifier (the config counts frames) or a dual encoder (it has a text tower)."""
+    import transformers
+
+    two_towers = hasattr(config, "text_config") and hasattr(config, "vision_config")
+    if two_towers:
+        auto = transformers.AutoModelForZeroShotImageClassification
+    elif hasattr(config, "num_frames"):
+        auto = transformers.AutoModelForVideoClassification
+    else:
+        auto = transformers.AutoModelForImageClassification
+    if ask.trained:
+        module, report = auto.from_pretrained(name, config=config, dtype=torch.float32, output_loading_info=True)
+        _refuse_random(ask, sorted(report["missing_keys"]))
+    else:
+        module = auto.from_config(config)
+    if not two_towers:
+        return module  # type: ignore[no-any-return]
+    if not ask.labels:
+        raise ValueError(
+            f"{ask.name} compares photographs with texts and needs the texts: the names of at least two classes. "
+            f"Pass labels=['cat', 'dog', …]."
+        )
+    return zero_shot(module, transformers.AutoTokenizer.from_pretrained(name), ask.labels)
 
 
 @contextmanager
@@ -165,7 +190,8 @@ class ProcessorTransform:
 
     def __call__(self, photo: Image.Image) -> Tensor:
         """PIL image -> (c, h, w)."""
-        return self.processor(images=photo, return_tensors="pt")["pixel_values"][0]
+        pixels: Tensor = self.processor(images=photo, return_tensors="pt")["pixel_values"]
+        return pixels.flatten(0, -4)[0]  # a video's processor adds an axis of frames
 
 
 def labels_of_config(config: Any) -> Labels:
