@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -23,7 +25,7 @@ def unchanged(module: nn.Module, *, seed: int | None = None) -> Iterator[None]:
     modes = [(m, m.training) for m in module.modules()]
     frozen = [p for p in module.parameters() if p.requires_grad]
     devices = {t.device for t in (*module.parameters(), *module.buffers()) if t.device.type == "cuda"}
-    with torch.random.fork_rng(devices=sorted(d.index or 0 for d in devices)):
+    with _recordable(), _same_random_state(), torch.random.fork_rng(devices=sorted(d.index or 0 for d in devices)):
         if seed is not None:
             torch.manual_seed(seed)
         try:
@@ -38,6 +40,27 @@ def unchanged(module: nn.Module, *, seed: int | None = None) -> Iterator[None]:
                 m.training = training
             for p in frozen:
                 p.requires_grad_(True)
+
+
+@contextmanager
+def _recordable() -> Iterator[None]:
+    """Out of the caller's inference mode, whose tensors can take no gradient."""
+    if not torch.is_inference_mode_enabled():
+        yield
+        return
+    with torch.inference_mode(False), torch.no_grad():
+        yield
+
+
+@contextmanager
+def _same_random_state() -> Iterator[None]:
+    """A model may also draw from Python's and NumPy's generators."""
+    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 - the state is everyone's
+    try:
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)  # noqa: NPY002
 
 
 def logits_of(output: Any) -> Tensor:

@@ -6,6 +6,7 @@ gates and the layout of each module's output.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
+from torch._C import _len_torch_function_stack
+from torch.overrides import _pop_mode, _push_mode
 from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils._pytree import tree_leaves
 
@@ -221,22 +224,52 @@ def remembered_as(clf: Classifier, x: Tensor, what: str) -> tuple[Any, ...]:
     return (what, tuple(x.shape[1:]), x.dtype, x.device, kinds)
 
 
+def is_alone(clf: Classifier) -> bool:
+    """Whether the model is being found out about right now: nothing may be silenced then."""
+    return bool(memory_of(clf).get("alone", False))
+
+
+@contextmanager
+def alone(clf: Classifier) -> Iterator[None]:
+    """The model by itself: no head is silenced, and whoever watches it just now does not see this run."""
+    memory, before = memory_of(clf), is_alone(clf)
+    modes = [_pop_mode() for _ in range(_len_torch_function_stack())]
+    others = [mode for mode in reversed(modes) if not isinstance(mode, Interceptor)]
+    memory["alone"] = True
+    for mode in others:
+        _push_mode(mode)
+    try:
+        yield
+    finally:
+        for _ in others:
+            _pop_mode()
+        for mode in reversed(modes):
+            _push_mode(mode)
+        memory["alone"] = before
+
+
 def study(clf: Classifier, x: Tensor) -> Anatomy:
-    """The anatomy of a classifier at this input size, remembered unless places depend on the photograph.
+    """The anatomy of a classifier at this input size; where places depend on the photograph, that of this batch.
 
     Args:
         x: (b, c, h, w), prepared.
     """
     memory, key = memory_of(clf), remembered_as(clf, x, "anatomy")
-    if key not in memory:
-        pair = x[:1].repeat(2, *[1] * (x.ndim - 1))  # two samples, so that the batch axis shows
-        try:
-            found = _study(clf, pair)
-        except (RuntimeError, ValueError):  # a model that is written for one photograph at a time
-            found = _study(clf, x)
-        memory[key] = found if not found.moving else None
-    found = memory[key]
-    return _study(clf, x) if found is None else found
+    with alone(clf):
+        if key not in memory:
+            pair = x[:1].repeat(2, *[1] * (x.ndim - 1))  # two samples, so that the batch axis shows
+            try:
+                found = _study(clf, pair)
+            except (RuntimeError, ValueError):  # a model that is written for one photograph at a time
+                found = _study(clf, x)
+            memory[key] = (None, None) if found.moving else (None, found)
+        batch, known = memory[key]
+        version = 0 if x.is_inference() else x._version
+        if known is None or batch is not None and (batch[0]() is not x or batch[1] != version):
+            known = _study(clf, x)
+            memory[key] = (weakref.ref(x), version), known
+    found_here: Anatomy = known
+    return found_here
 
 
 @torch.no_grad()

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vizlib.capture.anatomy import Anatomy, memory_of, remembered_as, study
+from vizlib.capture.anatomy import Anatomy, alone, memory_of, remembered_as, study
 from vizlib.capture.intercept import Interceptor, RawAttention, RawGate, Watcher
 from vizlib.capture.modules import ModulePath
 from vizlib.running import logits_of, unchanged
@@ -54,11 +54,17 @@ class _Outputs(Follower):
 
 def reading(clf: Classifier, x: Tensor) -> Reading:
     """What the head reads, found once per model and input size by one forward and backward."""
-    memory, key = memory_of(clf), remembered_as(clf, x, "reading")
-    if key not in memory:
-        memory[key] = _read(clf, x[:1], study(clf, x[:1]))
-    found: Reading = memory[key]
+    memory, key, weights = memory_of(clf), remembered_as(clf, x, "reading"), _state_of_weights(clf)
+    if key not in memory or memory[key][0] != weights:
+        with alone(clf):
+            memory[key] = weights, _read(clf, x[:1], study(clf, x[:1]))
+    found: Reading = memory[key][1]
     return found
+
+
+def _state_of_weights(clf: Classifier) -> int:
+    """Changes when weights are loaded or trained: a head that was zero then has a gradient."""
+    return hash(tuple((id(p), 0 if p.is_inference() else p._version) for p in clf.module.parameters()))
 
 
 def _read(clf: Classifier, x: Tensor, anatomy: Anatomy) -> Reading:
@@ -78,7 +84,7 @@ def _read(clf: Classifier, x: Tensor, anatomy: Anatomy) -> Reading:
         mix = torch.randn(logits.shape, generator=torch.Generator().manual_seed(0)).to(logits)
         wanted = [*outputs.values(), *(t for t, _ in watcher.outputs.values())]
         wanted_graph = [t for t in wanted if t.requires_grad]
-        found = torch.autograd.grad((logits * mix).sum(), wanted_graph, allow_unused=True)
+        found = torch.autograd.grad((logits * mix).sum(), wanted_graph, allow_unused=True) if wanted_graph else ()
     gradients = {id(t): g for t, g in zip(wanted_graph, found, strict=True)}
     layers = []
     for name, tensor in outputs.items():

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from vizlib.attention import Attention
-from vizlib.capture.anatomy import Anatomy, Site, study
+from vizlib.capture.anatomy import Anatomy, Site, is_alone, study
 from vizlib.capture.intercept import Interceptor, RawAttention, RawGate
 from vizlib.capture.steps import steps_of
 from vizlib.capture.target import Follower, cam_layer, reading
@@ -147,10 +147,16 @@ def record(
     recorder = _Recorder(anatomy, only, lean and not gradients, gradients)
     path = cam_layer(clf, x) if tap else ""
     dense = _dense(anatomy)
-    with unchanged(clf.module), _listen(clf, dense) as scored:
-        with cut(clf.module, [layout(clf, x, path)] if tap else []) as leaves, Interceptor(recorder):
+    tapped = [layout(clf, x, path)] if tap else []
+    with unchanged(clf.module), _listen(clf, dense) as scored, cut(clf.module, tapped) as leaves:
+        with Interceptor(recorder):
             logits = logits_of(clf.module(x))
-        index, score, _ = scores(clf, logits, target)
+        index, score, single = scores(clf, logits, target)
+        if not single:
+            raise ValueError(
+                f"a trace needs one class per photograph; got a list of {score.shape[1]}. Trace once for each, or use "
+                f"explain(…, target=[…])."
+            )
         wanted = [*leaves.values(), *recorder.outputs.values()]
         found = torch.autograd.grad(score.sum(), wanted, allow_unused=True) if wanted and score.requires_grad else ()
     given = [g if g is not None else torch.zeros_like(t) for g, t in zip(found, wanted, strict=False)]
@@ -260,22 +266,17 @@ def ablate(clf: Classifier, heads: Mapping[str, Sequence[int]]) -> Iterator[Clas
 
     def enter(_module: Any, args: Any, kwargs: Any) -> None:
         x = next(a for a in (*args, *kwargs.values()) if isinstance(a, Tensor))
-        if busy:  # the study below runs the model itself
+        if is_alone(clf):
             return
-        busy.append(True)
-        try:
-            anatomy = study(clf, x)
-        finally:
-            busy.clear()
+        anatomy = study(clf, x)
         _check_heads(clf, anatomy, heads)
         modes.append(Interceptor(_Silence(clf, heads, anatomy, len(x))))
         modes[-1].__enter__()
 
     def leave(*_: Any) -> None:
-        if modes and not busy:
+        if modes and not is_alone(clf):
             modes.pop().__exit__(None, None, None)
 
-    busy: list[bool] = []
     before = clf.module.register_forward_pre_hook(enter, with_kwargs=True)
     after = clf.module.register_forward_hook(leave, always_call=True)
     try:
