@@ -1,4 +1,4 @@
-"""One operation by itself: its weights against loops, its products against whole matrices, its gradient against autograd."""
+"""One operation by itself: weights against loops, products against whole matrices, gradient against autograd."""
 
 from __future__ import annotations
 
@@ -182,8 +182,10 @@ def test_heatmap_of_the_mean_query_leaves_padding_out():
 
 def test_heatmap_of_a_prefix_token():
     op = fused(
-        queries=tokens((1, 3), Q, 1, prefix=1), outputs=tokens((1, 3), Q, 1, prefix=1), keys=tokens((2, 2), K, 1, prefix=2),
-        query=draw(B, 1, A, Q, D), key=draw(B, 1, A, K, D, seed=1), value=draw(B, 1, A, K, D), output=torch.zeros(B, 1, A, Q, D),
+        queries=tokens((1, 3), Q, 1, prefix=1), outputs=tokens((1, 3), Q, 1, prefix=1),
+        keys=tokens((2, 2), K, 1, prefix=2),
+        query=draw(B, 1, A, Q, D), key=draw(B, 1, A, K, D, seed=1), value=draw(B, 1, A, K, D),
+        output=torch.zeros(B, 1, A, Q, D),
     )  # fmt: skip
     found = op.heatmap(0).values
     torch.testing.assert_close(found, op.weights()[:, 0, :, 0, 2:].mean(1).view(B, 2, 2).float())

@@ -61,7 +61,7 @@ def test_a_point_in_pixels_is_refused(point):
 
 def test_tokens_without_places_are_refused():
     channels = Tokens(None, 4, torch.arange(4).view(1, 1, 4))
-    with pytest.raises(ValueError, match="no places|have none"):
+    with pytest.raises(ValueError, match=r"no places|have none"):
         channels.patches(torch.ones(1, 4))
     with pytest.raises(ValueError, match="have none"):
         channels.slots_at((0.5, 0.5))

@@ -71,7 +71,7 @@ class Tokens:
 
 @lru_cache(maxsize=256)
 def _spread(source: int, target: int) -> Tensor:
-    """Share of each of `source` equal intervals of [0, 1] that lies in each of `target`: (source, target), rows sum to 1."""
+    """Share of each of `source` equal intervals of [0, 1] that lies in each of `target`: (source, target)."""
     edges_s = torch.linspace(0, 1, source + 1, dtype=torch.float64)
     edges_t = torch.linspace(0, 1, target + 1, dtype=torch.float64)
     upper = torch.minimum(edges_s[1:, None], edges_t[None, 1:])

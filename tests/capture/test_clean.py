@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import pytorch_grad_cam  # noqa: F401 - importing it draws random numbers, which is not the library's doing
 import tiny
 import torch
 import torch.nn.functional as F
@@ -93,7 +94,7 @@ def in_use(build: Callable[[], nn.Module]) -> Classifier:
     """As somebody works with it: training, one part frozen and in evaluation mode, gradients gathered."""
     clf = tiny.classifier(build())
     clf.module.train()
-    first, *rest = clf.module.children()
+    first, *_ = clf.module.children()
     first.eval()
     next(first.parameters()).requires_grad_(False)
     for i, p in enumerate(clf.module.parameters()):
@@ -111,7 +112,7 @@ def everything(clf: Classifier) -> dict[str, Any]:
         "grad": {n: p.grad if p.grad is None else p.grad.tolist() for n, p in clf.module.named_parameters()},
         "weights": {n: t.tolist() for n, t in clf.module.state_dict().items()},
         "identity": {n: id(p) for n, p in clf.module.named_parameters()} | {n: id(m) for n, m in modules.items()},
-        "hooks": {n: [len(v) for k, v in vars(m).items() if k.endswith("_hooks") or "_hooks_" in k] for n, m in modules.items()},
+        "hooks": {n: [len(v) for k, v in vars(m).items() if "_hooks" in k] for n, m in modules.items()},
         "attributes": {n: sorted(vars(m)) for n, m in modules.items()},
         "forward": {n: m.forward.__func__ for n, m in modules.items()},
         "torch": torch.get_rng_state().tolist(),
@@ -121,7 +122,7 @@ def everything(clf: Classifier) -> dict[str, Any]:
                   torch._C._len_torch_dispatch_stack(), torch.backends.mha.get_fastpath_enabled()),
         "patches": [getattr(F, n) for n in ("has_torch_function", "has_torch_function_unary",
                                             "has_torch_function_variadic", "scaled_dot_product_attention", "softmax")],
-        "global hooks": (len(nn.modules.module._global_forward_hooks), len(nn.modules.module._global_forward_pre_hooks)),
+        "global hooks": [len(getattr(nn.modules.module, f"_global_forward{k}_hooks")) for k in ("", "_pre")],
     }  # fmt: skip
     if torch.cuda.is_available():
         state["cuda"] = torch.cuda.get_rng_state().tolist()
@@ -155,9 +156,9 @@ def test_nothing_is_left_behind(used, method, fault):
     if fault == "the model raises":
         assert isinstance(raised, IndexError)
         assert str(raised) == "the user's own mistake"
-    elif fault == "bad target":
-        assert isinstance(raised, ValueError)
-    elif raised is not None:  # the method does not apply, and says so
+    elif fault == "bad target" and isinstance(raised, ValueError):
+        assert "99" in str(raised)
+    elif raised is not None or fault == "bad target":  # the method does not apply, and says so
         assert isinstance(raised, RuntimeError)
         assert "needs" in str(raised)
         assert model == "cnn" or method == "cam"

@@ -9,7 +9,7 @@ import pytest
 import tiny
 import torch
 import torch.nn.functional as F
-from timm.layers import CecaModule, EcaModule, EffectiveSEModule, SEModule, SelectiveKernel
+from timm.layers import CecaModule, EcaModule, EffectiveSEModule, SelectiveKernel, SEModule
 from timm.layers.cbam import CbamModule
 from timm.layers.split_attn import SplitAttn
 from timm.models.convit import ConVit
@@ -309,7 +309,8 @@ def pooled(m: Written, x: Tensor) -> Tensor:
 
 FOUND = {
     "SE": (SEModule(16, rd_channels=4), {"inner": ("channel", (2, 16, 1, 1), "sigmoid")}),
-    "SE hard": (SEModule(16, rd_channels=4, gate_layer="hard_sigmoid"), {"inner": ("channel", (2, 16, 1, 1), "hard_sigmoid")}),
+    "SE hard": (SEModule(16, rd_channels=4, gate_layer="hard_sigmoid"),
+                {"inner": ("channel", (2, 16, 1, 1), "hard_sigmoid")}),
     "ECA": (EcaModule(16), {"inner": ("channel", (2, 16, 1, 1), "sigmoid")}),
     "CECA": (CecaModule(16), {"inner": ("channel", (2, 16, 1, 1), "sigmoid")}),
     "CBAM": (CbamModule(16, rd_channels=4), {"inner.channel": ("channel", (2, 16, 1, 1), "sigmoid"),
@@ -321,12 +322,13 @@ FOUND = {
                                  {"inner": ("channel", (2, 16, 1, 1), "hard_sigmoid")}),
     "clamped": (Written(lambda m, x: x * (pooled(m, x) + 3).clamp(0, 6).div(6)),
                 {"inner": ("channel", (2, 16, 1, 1), "hard_sigmoid")}),
-    "in place": (Written(lambda m, x: x.mul_(pooled(m, x).sigmoid_())), {"inner": ("channel", (2, 16, 1, 1), "sigmoid")}),
+    "in place": (Written(lambda m, x: x.mul_(pooled(m, x).sigmoid_())),
+                 {"inner": ("channel", (2, 16, 1, 1), "sigmoid")}),
     "expanded": (Written(lambda m, x: x * pooled(m, x).sigmoid().expand_as(x)),
                  {"inner": ("channel", (2, 16, 1, 1), "sigmoid")}),
     "gate first": (Written(lambda m, x: m.place(x).sigmoid() * x), {"inner": ("spatial", (2, 1, 8, 8), "sigmoid")}),
     "coordinate attention": (
-        Written(lambda m, x: x * m.squeeze(x.mean(3, keepdim=True)).sigmoid() * m.squeeze(x.mean(2, keepdim=True)).sigmoid()),
+        Written(lambda m, x: x * m.squeeze(x.mean(3, True)).sigmoid() * m.squeeze(x.mean(2, True)).sigmoid()),
         {"inner": ("axis", (2, 16, 8, 1), "sigmoid"), "inner#1": ("axis", (2, 16, 1, 8), "sigmoid")}),
 }  # fmt: skip
 

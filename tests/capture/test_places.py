@@ -141,8 +141,9 @@ def test_t2t_soft_splits_are_read_row_by_row():
 
 def test_levit_keeps_every_other_query():
     """The query of cell (i, j) on the coarse grid is the token at (2i, 2j): it is drawn over that cell's extent."""
-    module = Levit(32, num_classes=5, embed_dim=(16, 24), key_dim=4, depth=(1, 1), num_heads=(2, 3), stem_type="s4_custom",
-                   stem_backbone=nn.Conv2d(3, 16, 4, 4), stem_stride=4, use_conv=False)  # fmt: skip
+    module = Levit(32, num_classes=5, embed_dim=(16, 24), key_dim=4, depth=(1, 1), num_heads=(2, 3),
+                   stem_type="s4_custom", stem_backbone=nn.Conv2d(3, 16, 4, 4), stem_stride=4,
+                   use_conv=False)  # fmt: skip
     found = sites(module, 32)
     down = next(s for s in found.values() if s.queries.count != s.keys.count)
     assert (down.queries.grid, down.keys.grid, down.outputs.grid) == ((4, 4), (8, 8), (4, 4))

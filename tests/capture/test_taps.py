@@ -17,7 +17,8 @@ LAYERS = {  # model -> layer, its size, and from its output to (b, c, r, s)
     "registers": (lambda: tiny.vit(reg_tokens=3), "blocks.0.norm2", 32,
                   lambda y: y[:, 4:].transpose(1, 2).unflatten(2, (4, 4))),
     "NHWC": (tiny.swin, "layers.0", 32, lambda y: y.permute(0, 3, 1, 2)),
-    "NHWC non-square": (lambda: tiny.swin((32, 48)), "layers.1.blocks.0.norm1", (32, 48), lambda y: y.permute(0, 3, 1, 2)),
+    "NHWC non-square": (lambda: tiny.swin((32, 48)), "layers.1.blocks.0.norm1", (32, 48),
+                        lambda y: y.permute(0, 3, 1, 2)),
     "map before tokens": (tiny.pvt, "stages.0", 32, lambda y: y),
 }  # fmt: skip
 
