@@ -229,6 +229,17 @@ def test_other_precisions(method, dtype, cnn, x, cheap):
     assert torch.corrcoef(pair)[0, 1] > (0.9 if dtype == torch.bfloat16 else 0.999999)
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize(("clf", "method"), PAIRS, indirect=["clf"])
+def test_the_gpu_gives_the_same(method, clf, x, cheap):
+    if method == "smoothgrad":
+        cheap = {**cheap, "noise": 0.0}  # a device draws noise of its own
+    there = explain(replace(clf, module=deepcopy(clf.module).cuda()), x, method, target=1, **cheap)
+    assert there.values.is_cuda
+    here = explain(clf, x, method, target=1, **cheap).values
+    assert float((there.values.cpu() - here).abs().max()) < 1e-2 * float(here.abs().max())
+
+
 class Wrapped(nn.Module):
     def __init__(self, inner: nn.Module) -> None:
         super().__init__()
