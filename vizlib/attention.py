@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from vizlib.tokens import Tokens
-from vizlib.types import Heatmap
+from vizlib.types import AttentionKind, Heatmap
 
 TILE = 1 << 18  # numbers per tile: about 1 MB in float32, which stays in a core's cache
 
@@ -21,16 +21,18 @@ class Attention:
 
     Attributes:
         kind: "spatial" (keys lie in the image), "channel" (keys are channels: XCiT, half of DaViT), "pooling" (softmax
-            over places without queries: CoaT, GC blocks, class-attention pooling without q) or "linear" (no softmax).
+            over places without queries: CoaT, GC blocks, class-attention pooling without q), "linear" (no softmax) or
+            "batch" (keys are the photographs of the batch: CSATv2).
         query: (b, g, a, q, d); key: (b, g, a, k, d); scale and mask as the model used them.
         softmax: (b, g, a, q, k), rows sum to 1;  matrix: the one that was applied (differs under talking heads).
-        value: (b, g, a, k, d);  output: (b, g, a, q, d) = matrix @ value;  gradient: of the target's logit, (b, g, a, q, d).
+        value: (b, g, a, k, d);  output: (b, g, a, q, d) = matrix @ value;  gradient: of the target's logit, like
+            the output.
         width: channels that it writes, over all heads.
         queries, keys, outputs: where the query, the key and the result of each slot lie.
     """
 
     name: str
-    kind: Literal["spatial", "channel", "pooling", "linear"]
+    kind: AttentionKind
     queries: Tokens
     keys: Tokens
     outputs: Tokens
@@ -85,7 +87,9 @@ class Attention:
         Source: Chefer, Gur, Wolf 2021, Generic Attention-model Explainability, arXiv 2103.15679, eq. 5.
         """
         if self.gradient is None:
-            raise RuntimeError(f"relevance needs gradients; {self.name} was traced without. Use trace(…, gradients=True).")
+            raise RuntimeError(
+                f"relevance needs gradients; {self.name} was traced without. Use trace(…, gradients=True)."
+            )
         pull = self.gradient[..., queries, :] @ self.value.transpose(-2, -1)
         return (pull * self.weights(queries, applied=True)).relu()
 
@@ -134,7 +138,8 @@ class Attention:
         carried = self.carry(mass)
         carried = carried.mean(2) if head is None else carried[:, :, head]
         patches = self.keys.patches(self.keys.scatter(carried))
-        what = f"attention of {'the mean query' if query == 'mean' else query}, {'mean of heads' if head is None else f'head {head}'}"
+        who = "the mean query" if query == "mean" else query
+        what = f"attention of {who}, {'mean of heads' if head is None else f'head {head}'}"
         return Heatmap(patches, self.image, what, self.model, unit="attention weight", layer=self.name)
 
     def _start(self, query: tuple[float, float] | int | str) -> Tensor:
@@ -150,15 +155,15 @@ class Attention:
             chosen = index == query
         else:
             raise ValueError(
-                f"{self.name} has {where.prefix} prefix tokens; got query {query!r}. Name an image point (row, column) in "
-                f"[0, 1], or 'mean'."
+                f"{self.name} has {where.prefix} prefix tokens; got query {query!r}. Name an image point (row, column) "
+                f"in [0, 1], or 'mean'."
             )
         mass = chosen.to(torch.float32)
         total = mass.sum((1, 2), keepdim=True)
         if not bool(total.all()):
             photo = int((total == 0).nonzero()[0, 0])
             raise ValueError(
-                f"{self.name} has no query at {query} in photograph {photo}: that patch was dropped before. Name another "
-                f"point, or 'mean'."
+                f"{self.name} has no query at {query} in photograph {photo}: that patch was dropped before. Name "
+                f"another point, or 'mean'."
             )
         return mass / total
