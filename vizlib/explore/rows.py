@@ -91,8 +91,8 @@ def row_of(
         model: its name in the grid.
         facts: from `about`.
         photo: a photograph, or a preprocessed tensor (1, c, h, w).
-        makers: what makes a heatmap from the model's input, one per column. A refusal (ValueError, TypeError,
-            RuntimeError) becomes the reason in its cell.
+        makers: what makes a heatmap from the model's input, one per column. A refusal (ValueError, RuntimeError)
+            becomes the reason in its cell.
     """
     x = clf.prepare(photo)
     shares = clf(x)[0].float().softmax(0)
@@ -115,5 +115,5 @@ def row_of(
 def _cell(make: Callable[[Tensor], Heatmap], x: Tensor) -> Heatmap | str:
     try:
         return make(x).cpu()
-    except (ValueError, TypeError, RuntimeError) as error:
+    except (ValueError, RuntimeError) as error:
         return str(error)

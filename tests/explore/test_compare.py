@@ -1,0 +1,110 @@
+"""Comparisons: the same maps as explain's, reasons where there is none, marks, files."""
+
+import matplotlib
+import pytest
+import tiny
+import torch
+from PIL import Image
+
+from vizlib.explore.compare import compare
+from vizlib.explore.rows import OUTSIDE
+from vizlib.measure.cost import params_of
+from vizlib.methods.table import explain
+
+matplotlib.use("Agg")
+
+
+@pytest.fixture
+def models(takes_photos):
+    return [takes_photos(tiny.CNN(), "cnn"), takes_photos(tiny.vit(), "vit")]
+
+
+@pytest.fixture
+def found(models):
+    return compare(models, ["coffee", "astronaut"], ["gradcam", "rollout"])
+
+
+def test_maps_are_those_of_explain_and_the_rest_has_reasons(models, found):
+    assert set(found.reasons) == {("coffee", "cnn", "rollout"), ("astronaut", "cnn", "rollout")}
+    assert "attention" in found.reasons["coffee", "cnn", "rollout"]
+    assert len(found.heatmaps) == 6
+    alone = explain(models[1], "astronaut", "rollout").values
+    torch.testing.assert_close(found.heatmaps["astronaut", "vit", "rollout"].values, alone)
+
+
+def test_the_table_says_what_each_model_is_and_says(models, found):
+    table = found.table.set_index(["photo", "model"])
+    logits = models[1]("coffee")[0]
+    row = table.loc["coffee", "vit"]
+    assert row["prediction"] == tiny.LABELS[int(logits.argmax())]
+    assert row["confidence"] == pytest.approx(float(logits.softmax(0).max()))
+    assert (row["family"], table.loc["coffee", "cnn"]["family"]) == ("Transformer", "CNN")
+    assert row["parameters"] == params_of(models[1].module)
+    assert row["GMACs"] > 0
+    r, c = found.heatmaps["coffee", "vit", "gradcam"].peak()[0].tolist()
+    assert row["gradcam peak"] == f"({r:.2f}, {c:.2f})"
+    assert table.loc["coffee", "cnn"]["rollout peak"] == ""
+
+
+def test_photographs_outside_the_classes_are_marked_wherever_they_appear(takes_photos):
+    clf = takes_photos(tiny.CNN(), "cnn")
+    espresso = ("espresso", *tiny.LABELS[1:])
+    clf = type(clf)(**vars(clf) | {"labels": espresso})
+    found = compare(clf, ["coffee", "astronaut"], "gradcam")
+    assert found.table["truth"].tolist() == ["espresso", OUTSIDE]
+    labels = [ax.get_ylabel() for ax in found.figure("astronaut").axes]
+    assert any(OUTSIDE in label for label in labels)
+    assert not any(OUTSIDE in ax.get_ylabel() for ax in found.figure("coffee").axes)
+    assert [row.note for sheet in found.sheets for row in sheet.rows] == ["shows: espresso", OUTSIDE]
+
+
+def test_no_map_at_all_is_an_error_with_the_reasons(models):
+    with pytest.raises(ValueError, match=r"at least one map.*cnn, rollout"):
+        compare(models[0], "coffee", "rollout")
+
+
+def test_a_target_that_one_model_lacks_is_its_reason_alone(models):
+    other = type(models[1])(**vars(models[1]) | {"labels": ("a", "b", "c", "d", "rocket")})
+    found = compare({"first": models[0], "second": other}, "coffee", "gradcam", target="tea")
+    assert set(found.heatmaps) == {("coffee", "first", "gradcam")}
+    assert "'tea'" in found.reasons["coffee", "second", "gradcam"]
+
+
+@pytest.mark.parametrize(
+    ("models_", "photos", "methods", "message"),
+    [
+        ([], "coffee", "gradcam", "model is needed"),
+        (None, [], "gradcam", "empty list"),
+        (None, "coffee", "gradcm", "Near"),
+    ],
+)
+def test_mistakes_are_told_before_anything_runs(models, models_, photos, methods, message):
+    with pytest.raises(ValueError, match=message):
+        compare(models if models_ is None else models_, photos, methods)
+
+
+def test_names_are_made_distinct(models):
+    photos = [Image.new("RGB", (40, 40), colour) for colour in ("red", "blue")]
+    found = compare([models[0], models[0]], photos, "saliency")
+    assert [sheet.photo for sheet in found.sheets] == ["photo", "photo (2)"]
+    assert [row.model for row in found.sheets[0].rows] == ["cnn", "cnn (2)"]
+
+
+def test_preprocessed_tensors_are_taken_as_they_are(models):
+    x = tiny.images(2)
+    found = compare(models[1], x, "gradcam")
+    expected = explain(models[1], x, "gradcam").values
+    torch.testing.assert_close(found.heatmaps["input 2", "vit", "gradcam"].values, expected[1:])
+
+
+def test_saves_what_the_ending_says(found, tmp_path):
+    assert "<!doctype html>" in found.save(tmp_path / "new" / "x.html").read_text()
+    assert Image.open(found.save(tmp_path / "x.png")).width > 500
+    assert found.save(tmp_path / "x.csv").read_text().startswith("photo,model,family")
+    with pytest.raises(ValueError, match=r"\.html"):
+        found.save(tmp_path / "x.jpeg")
+
+
+def test_a_figure_of_an_unknown_photograph_is_refused(found):
+    with pytest.raises(ValueError, match="coffee, astronaut"):
+        found.figure("moon")
