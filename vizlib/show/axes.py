@@ -67,7 +67,7 @@ def draw_bar(
     bar.locator, bar.formatter = MaxNLocator(ticks), FuncFormatter(lambda value, _: f"{value:.3g}")
     bar.update_ticks()
     bar.ax.tick_params(labelsize=7)
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.outline.set_visible(False)
     bar.set_label(unit, fontsize=7)
 
 

@@ -166,7 +166,7 @@ def heads(
     scale = shared_scale(maps)
     common = {"scale": scale, "bar": False} if shared else {}
     for head, (ax, heatmap) in enumerate(zip(places, maps, strict=False)):
-        own = {"title": f"head {head}", "interpolation": "nearest"}
+        own: dict[str, Any] = {"title": f"head {head}", "interpolation": "nearest"}
         overlay(heatmap, 0, ax, **own | common | options)
         if isinstance(asked, tuple):
             draw_mark(ax, asked)
@@ -230,7 +230,7 @@ def gates(
     if axes is None:
         heights = [2.4 if gate.kind in ("spatial", "full") else 0.6 for gate in found]
         inches = (8, sum(heights) + 0.6)
-        shape = {"height_ratios": heights, "figsize": inches, "squeeze": False, "layout": "constrained"}
+        shape: dict[str, Any] = {"height_ratios": heights, "figsize": inches, "squeeze": False, "layout": "constrained"}
         axes = plt.subplots(len(found), 1, **shape)[1]
         axes[0, 0].figure.suptitle(f"{trace.model} · gates", fontsize=10)
     places = flat(axes)
@@ -263,7 +263,8 @@ def _gate(ax: Axes, gate: Gate, trace: Trace, photo: int, style: str, options: d
     if gate.kind in ("spatial", "full"):
         picture = trace.image[photo][None]
         one = Heatmap(values.mean(0)[None], picture, "gate", trace.model, unit=gate.activation)
-        overlay(one, 0, ax, **{"title": "", "scale": scale} | options).set_anchor("W")
+        own: dict[str, Any] = {"title": "", "scale": scale}
+        overlay(one, 0, ax, **own | options).set_anchor("W")
     elif gate.kind != "axis" and style == "bars":
         ordered = values.flatten().sort(descending=True).values
         ax.bar(range(len(ordered)), ordered.numpy(), width=1.0, color="tab:blue")
@@ -286,7 +287,7 @@ def _common_scale(cells: Sequence[Heatmap | str]) -> dict[str, Scale]:
 
 def _head(ax: Axes, name: str) -> None:
     """The name of a column, above the title of its first picture."""
-    above = {"xycoords": "axes fraction", "xytext": (0, 18), "textcoords": "offset points"}
+    above: dict[str, Any] = {"xycoords": "axes fraction", "xytext": (0, 18), "textcoords": "offset points"}
     ax.annotate(name, (0.5, 1.0), ha="center", weight="bold", size=10, **above)
 
 
