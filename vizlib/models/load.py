@@ -136,7 +136,7 @@ def _refuse_changes(
 ) -> None:
     tensor = next(module.parameters(), torch.empty(0))
     wrong = [name for name, value in others.items() if value is not None]
-    if device is not None and _device(device).type != tensor.device.type:
+    if device is not None and not _is_on(tensor.device, device):
         wrong.append(f"device={device}")
     if dtype is not None and _dtype(dtype) != tensor.dtype:
         wrong.append(f"dtype={dtype}")
@@ -173,6 +173,11 @@ def _device(device: str | torch.device | None) -> torch.device:
         why = str(error).strip().splitlines()[0]
         raise ValueError(f"a device is needed; {str(device)!r} is not there: {why}. Take 'cpu'.") from error
     return found.device
+
+
+def _is_on(there: torch.device, asked: str | torch.device) -> bool:
+    """Whether a device is the one asked for; "cuda" asks for any GPU."""
+    return there.type == _device(asked).type and torch.device(asked).index in (None, there.index)
 
 
 def _dtype(dtype: str | torch.dtype | None) -> torch.dtype:
