@@ -10,7 +10,7 @@ import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
@@ -24,12 +24,10 @@ from vizlib.capture.arrange import Arrangement, arrange, tokens_of
 from vizlib.capture.intercept import Interceptor, RawAttention, RawGate, Watcher
 from vizlib.capture.layout import Layout, read_layout
 from vizlib.capture.modules import ModulePath
-from vizlib.capture.places import NOWHERE, PlaceMode, hull, settle
+from vizlib.capture.places import NOWHERE, PADDED, PlaceMode, hull, settle
 from vizlib.running import logits_of, unchanged
 from vizlib.tokens import Tokens
-from vizlib.types import Classifier
-
-IDLE = (nn.Identity, nn.modules.dropout._DropoutNd)
+from vizlib.types import AttentionKind, Classifier, GateKind
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +35,7 @@ class Site:
     """An attention operation of the model, wherever it is run."""
 
     name: str
-    kind: Literal["spatial", "channel", "pooling", "linear"]
+    kind: AttentionKind
     arrangement: Arrangement
     queries: Tokens
     keys: Tokens
@@ -50,7 +48,7 @@ class Site:
 @dataclass(frozen=True, eq=False)
 class GateSite:
     name: str
-    kind: Literal["channel", "spatial", "axis", "path", "full"]
+    kind: GateKind
     channels: int  # axis of the channels in the gated features, -1 where these are no feature maps
 
 
@@ -61,6 +59,7 @@ class Anatomy:
     Attributes:
         sites, gates: attention operations and gates, by the number of their event.
         layouts: module path -> layout of its output, in the order in which the modules finish.
+        idle: modules that hand on what they were given (Identity, dropout, a branch that is left out).
         moving: places depend on the photograph; the anatomy then holds for the studied batch only.
         classes: number of logits.
     """
@@ -109,7 +108,7 @@ class _Student(Watcher):
             site = self._site(raw, past)
         self.sites[event] = site
         self.places.passed(raw.output, site.number)
-        return None
+        return raw.output  # what the model goes on with is to derive from it
 
     def _cells(self, tensor: Tensor, dims: tuple[int, ...], lead: torch.Size, n: int) -> Tensor:
         """Cells (leading, n, 5) of the slots of a tensor, joined over `dims`."""
@@ -118,33 +117,32 @@ class _Student(Watcher):
             return torch.full((lead.numel(), n, 5), NOWHERE, device=tensor.device)
         cells = hull(mark.cells, [d % tensor.ndim for d in dims])
         cells = cells.reshape(*[1] * (len(lead) + 2 - tensor.ndim), *cells.shape)
-        return cells.squeeze(-2).expand(*lead, n, 5).flatten(0, len(lead) - 1)
+        return cells.squeeze(-2).expand(*lead, n, 5).reshape(lead.numel(), n, 5)
 
     def _site(self, raw: RawAttention, past: int) -> Site:
-        q, k = raw.output.shape[-2], raw.value.shape[-2]
         lead = raw.output.shape[:-2]
-        keys = self._cells(raw.value, (-1,), lead, k)
-        outputs = self._cells(raw.output, (-1,), lead, q)
-        queries = outputs if raw.query is None else self._cells(raw.query, (-1,), lead, q)
-        arrangement = arrange(torch.cat([keys, outputs], 1), self.batch)
+        keys = self._cells(raw.value, (-1,), lead, raw.value.shape[-2])
+        outputs = self._cells(raw.output, (-1,), lead, raw.output.shape[-2])
+        queries = outputs if raw.query is None else self._cells(raw.query, (-1,), lead, raw.output.shape[-2])
+        among_photos = _mixes_samples(keys)
+        if among_photos:
+            arrangement = Arrangement("ga", 1, lead.numel())
+        else:
+            arrangement = arrange(torch.cat([keys, outputs], 1), self.batch)
 
         def tokens(cells: Tensor) -> Tokens:
-            moved = arrangement.apply(cells, lead_of(cells), self.batch)[:, :, 0]
+            moved = arrangement.apply(cells, cells.shape[:1], self.batch)[:, :, 0]
             return tokens_of(moved, moving=self.places.data_dependent)
 
-        def lead_of(cells: Tensor) -> torch.Size:
-            return cells.shape[:1]
-
-        found = [tokens(c) for c in (queries, keys, outputs)]
-        if found[1].grid is None:
-            kind: Literal["spatial", "channel", "pooling", "linear"] = "channel" if raw.queries else "linear"
-        else:
-            kind = "spatial" if raw.queries else "pooling"
-        queries_t, keys_t, outputs_t = found
-        if _written_elsewhere(outputs_t, keys_t):
-            outputs_t = keys_t
+        where = [tokens(c) for c in (queries, keys, outputs)]
+        kind: AttentionKind = "spatial" if raw.queries else "pooling"
+        if where[1].grid is None:
+            kind = "batch" if among_photos else "channel" if raw.queries else "linear"
+        if _written_elsewhere(where[2], where[1]):
+            where[2] = where[1]
         name = _numbered(self.path.here, [s.name for s in self.sites.values()])
-        return Site(name, kind, arrangement, queries_t, keys_t, outputs_t, past, len(self.sites), arrangement.heads * raw.value.shape[-1])
+        width = arrangement.heads * raw.value.shape[-1]
+        return Site(name, kind, arrangement, *where, past, len(self.sites), width)
 
     def is_gate(self, event: int, raw: RawGate) -> bool:
         mark = self.places.mark(raw.features)
@@ -161,6 +159,14 @@ class _Student(Watcher):
         name = _numbered(self.path.here, [s.name for s in self.gates.values()])
         self.gates[event] = GateSite(name, *found)
         return True
+
+
+def _mixes_samples(cells: Tensor) -> bool:
+    """Do the slots of one slice come from several photographs? (leading, n, 5)"""
+    samples = cells[..., 4]
+    known = samples < PADDED
+    latest = torch.where(known, samples, -1).amax(1)
+    return bool((latest > torch.where(known, samples, latest[:, None]).amin(1)).any())
 
 
 def _written_elsewhere(outputs: Tokens, keys: Tokens) -> bool:
@@ -186,7 +192,7 @@ def _is_swish(raw: RawGate) -> bool:
     return bool((steps >= -slack).all() or (steps <= slack).all())
 
 
-def _gate_kind(gate: Tensor, features: Tensor, cells: Tensor) -> tuple[Literal["channel", "spatial", "axis", "path", "full"], int] | None:
+def _gate_kind(gate: Tensor, features: Tensor, cells: Tensor) -> tuple[GateKind, int] | None:
     """What a gate's values change along: channels, places, one axis, parallel paths or everything."""
     n = features.ndim
     sizes = [1] * (n - gate.ndim) + list(gate.shape)
@@ -277,9 +283,11 @@ def _study(clf: Classifier, x: Tensor) -> Anatomy:
     places, path = PlaceMode(), ModulePath(clf.module)
     student = _Student(places, path, len(x))
     layouts: dict[str, Layout] = {}
-    idle = {name for name, m in clf.module.named_modules() if isinstance(m, IDLE)}
+    idle: set[str] = set()
 
-    def finished(name: str, output: Any) -> None:
+    def finished(name: str, inputs: Any, output: Any) -> None:
+        given = {id(t) for t in tree_leaves(inputs)}
+        found: dict[bool, Layout] = {}
         for item, tensor in enumerate(t for t in tree_leaves(output) if isinstance(t, Tensor)):
             mark = places.mark(tensor)
             if mark is None or not tensor.is_floating_point():
@@ -287,9 +295,11 @@ def _study(clf: Classifier, x: Tensor) -> Anatomy:
             with _off():
                 layout = read_layout(name, item, mark.cells, tensor.shape, len(x), places.data_dependent)
             if layout is not None:
-                layouts.pop(name, None)
-                layouts[name] = layout
-                break
+                found.setdefault(id(tensor) in given, layout)
+        layouts.pop(name, None)
+        if found:  # of several results the first that is the module's own
+            layouts[name] = found.get(False) or found[True]
+        (idle.discard if False in found else idle.add)(name)
 
     path.finished = finished
     with unchanged(clf.module, seed=0), path.follow():

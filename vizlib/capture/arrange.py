@@ -20,7 +20,8 @@ class Arrangement:
     """How the leading axes of an operation, flattened, are made of samples, groups and heads.
 
     Attributes:
-        order: the nesting, outermost first, e.g. "bga" for (batch · windows, heads).
+        order: the nesting, outermost first, e.g. "bga" for (batch · windows, heads); without "b" where the operation
+            mixes the photographs of the batch.
     """
 
     order: str
@@ -29,7 +30,7 @@ class Arrangement:
 
     def apply(self, tensor: Tensor, lead: torch.Size, batch: int) -> Tensor:
         """(*lead or broadcastable, x, y) to (b, g, a, x, y), as a view where the memory allows."""
-        sizes = {"b": batch, "g": self.groups, "a": self.heads}
+        sizes = {"b": batch if "b" in self.order else 1, "g": self.groups, "a": self.heads}
         own = torch.Size([1] * (len(lead) + 2 - tensor.ndim)) + tensor.shape[:-2]
         if own.numel() == 1:
             return tensor.reshape(1, 1, 1, *tensor.shape[-2:])
@@ -38,13 +39,17 @@ class Arrangement:
             first = (1, 1) if own[0] == 1 and lead[0] > 1 else (batch, self.groups)
             return tensor.reshape(*first, own[1], *tensor.shape[-2:])
         flat = tensor.expand(*lead, *tensor.shape[-2:]).flatten(0, len(lead) - 1)
-        split = flat.unflatten(0, [sizes[c] for c in self.order])
-        return split.permute([self.order.index(c) for c in "bga"] + [3, 4])
+        split = flat.unflatten(0, [sizes[c] for c in self._nesting])
+        return split.permute([self._nesting.index(c) for c in "bga"] + [3, 4])
 
     def undo(self, tensor: Tensor, lead: torch.Size) -> Tensor:
         """(b, g, a, x, y) back to (*lead, x, y)."""
-        moved = tensor.permute(["bga".index(c) for c in self.order] + [3, 4])
+        moved = tensor.permute(["bga".index(c) for c in self._nesting] + [3, 4])
         return moved.reshape(*lead, *tensor.shape[-2:])
+
+    @property
+    def _nesting(self) -> str:
+        return self.order if "b" in self.order else "b" + self.order
 
 
 def arrange(cells: Tensor, batch: int) -> Arrangement:

@@ -122,10 +122,10 @@ class Interceptor(TorchFunctionMode):
         self.events += 1
         return self.events - 1
 
-    def report(self, raw: RawAttention) -> Tensor:
-        """Tells the watcher of an attention operation; returns what the model goes on with."""
+    def report(self, raw: RawAttention, out: Tensor) -> Tensor:
+        """Tells the watcher of an attention operation with this result; returns what the model goes on with."""
         changed = self.watcher.attention(self.events - 1, raw)
-        return raw.restore(raw.output if changed is None else changed)
+        return out if changed is None else raw.restore(changed)
 
 
 Handler = Callable[[Interceptor, Any, Any, Any], Any]
@@ -157,12 +157,9 @@ def _fused(mode: Interceptor, func: Any, args: Any, kwargs: Any) -> Any:
     if given.get("enable_gqa"):
         k, v = (t.repeat_interleave(q.shape[-3] // t.shape[-3], -3) for t in (k, v))
     scale = given.get("scale")
+    scale = q.shape[-1] ** -0.5 if scale is None else scale
     mode.next_event()
-    return mode.report(
-        RawAttention(
-            v, out, q, k, given.get("attn_mask"), bool(given.get("is_causal")), q.shape[-1] ** -0.5 if scale is None else scale
-        )
-    )
+    return mode.report(RawAttention(v, out, q, k, given.get("attn_mask"), bool(given.get("is_causal")), scale), out)
 
 
 def _product(mode: Interceptor, func: Any, args: Any, kwargs: Any) -> Any:
@@ -202,8 +199,7 @@ def _applied(tag: Tag, matrix: Tensor, value: Tensor, output: Tensor, restore: C
 
 def _decide(mode: Interceptor, raw: RawAttention, out: Tensor, tagged: Tensor) -> Tensor:
     if mode.watcher.is_attention(mode.next_event(), raw):
-        changed = mode.report(raw)
-        return out if changed.data_ptr() == out.data_ptr() else changed
+        return mode.report(raw, out)
     mode._hand_on("", tagged, out)
     return out
 

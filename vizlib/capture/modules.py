@@ -10,12 +10,15 @@ from torch import nn
 
 
 class ModulePath:
-    """The stack of running modules, and a call to `finished(path, output)` whenever one returns."""
+    """The stack of running modules, and a call to `finished(path, inputs, output)` whenever one returns.
+
+    What `finished` returns takes the place of the output; None leaves it.
+    """
 
     def __init__(self, module: nn.Module) -> None:
         self.module = module
         self.stack: list[str] = []
-        self.finished: Callable[[str, Any], None] = lambda path, output: None
+        self.finished: Callable[[str, Any, Any], Any] = lambda path, inputs, output: None
 
     @contextmanager
     def follow(self) -> Iterator[ModulePath]:
@@ -24,7 +27,7 @@ class ModulePath:
             for path, module in self.module.named_modules():
                 handles.append(module.register_forward_pre_hook(lambda m, a, path=path: self.stack.append(path)))
                 handles.append(
-                    module.register_forward_hook(lambda m, a, out, path=path: self._leave(path, out), always_call=True)
+                    module.register_forward_hook(lambda m, a, out, path=path: self._leave(path, a, out), always_call=True)
                 )
             yield self
         finally:
@@ -32,10 +35,10 @@ class ModulePath:
                 handle.remove()
             self.stack.clear()
 
-    def _leave(self, path: str, output: Any) -> None:
+    def _leave(self, path: str, inputs: Any, output: Any) -> Any:
         while self.stack and self.stack.pop() != path:
             pass
-        self.finished(path, output)
+        return None if output is None else self.finished(path, inputs, output)  # None after an exception
 
     @property
     def here(self) -> str:

@@ -13,14 +13,13 @@ minimum, and "no cell" is +inf in every place.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 
 aten = torch.ops.aten
@@ -53,14 +52,16 @@ class PlaceMode(TorchDispatchMode):
         self.data_dependent = False  # an index came from the image: places differ from photo to photo
 
     def start(self, image: Tensor) -> None:
-        """Marks the model's input (b, c, h, w) with its pixels."""
+        """Marks the model's input with its pixels: (b, c, h, w), or a clip (b, t, c, h, w) as a strip of t frames."""
         b, (h, w) = len(image), image.shape[-2:]
-        cells = torch.empty(b, *[1] * (image.ndim - 3), h, w, WIDTH, device=image.device)
-        rows = torch.arange(h + 1, device=image.device, dtype=torch.float64) / h
-        columns = torch.arange(w + 1, device=image.device, dtype=torch.float64) / w
-        cells[..., 0], cells[..., 2] = rows[:-1, None], -rows[1:, None]
+        t = image.shape[1] if image.ndim == 5 else 1
+        cells = torch.empty(b, t, 1, h, w, WIDTH, device=image.device)
+        rows = (torch.arange(t * h + 1, device=image.device, dtype=torch.float64) / (t * h)).float()
+        columns = (torch.arange(w + 1, device=image.device, dtype=torch.float64) / w).float()
+        cells[..., 0], cells[..., 2] = rows[:-1].view(t, 1, h, 1), -rows[1:].view(t, 1, h, 1)
         cells[..., 1], cells[..., 3] = columns[:-1], -columns[1:]
-        cells[..., 4] = torch.arange(b, device=image.device).view(b, *[1] * (image.ndim - 1))
+        cells[..., 4] = torch.arange(b, device=image.device).view(b, 1, 1, 1, 1)
+        cells = cells if image.ndim == 5 else cells.squeeze(1)
         self.marks[image] = Mark(cells)
 
     def mark(self, tensor: Any) -> Mark | None:
@@ -74,7 +75,7 @@ class PlaceMode(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
-        inputs = [t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)]
+        inputs = list(_tensors(args, kwargs or {}))
         if any(t in self.marks for t in inputs):
             self._follow(func, args, kwargs or {}, inputs, out)
         return out
@@ -86,7 +87,7 @@ class PlaceMode(TorchDispatchMode):
         past = 0
         for _, mark in marked:
             past |= mark.past
-        if packet in INDEXED and any(t in self.marks for t in tree_leaves(args[1:]) if _is_index(t)):
+        if packet in INDEXED and any(t in self.marks for t in _tensors(args[1:], {}) if not t.is_floating_point()):
             self.data_dependent = True
         if packet in FROM_NOTHING:
             return
@@ -105,8 +106,13 @@ class PlaceMode(TorchDispatchMode):
 Rule = Callable[[PlaceMode, Any, Any, Any, list[Tensor]], "list[Tensor] | None"]
 
 
-def _is_index(tensor: Any) -> bool:
-    return isinstance(tensor, Tensor) and not tensor.is_floating_point()
+def _tensors(args: Any, kwargs: Any) -> Iterator[Tensor]:
+    """The tensors among the arguments of an operation, which are at most one list deep."""
+    for arg in (*args, *kwargs.values()):
+        if isinstance(arg, Tensor):
+            yield arg
+        elif isinstance(arg, list | tuple):
+            yield from (t for t in arg if isinstance(t, Tensor))
 
 
 def hull(cells: Tensor, dims: Iterable[int]) -> Tensor:
@@ -118,8 +124,10 @@ def hull(cells: Tensor, dims: Iterable[int]) -> Tensor:
 def settle(cells: Tensor) -> Tensor:
     """Dims along which the cells do not change, shrunk to 1."""
     for d in range(cells.ndim - 1):
-        if cells.shape[d] > 1 and bool((cells == cells.narrow(d, 0, 1)).all()):
-            cells = cells.narrow(d, 0, 1)
+        first, last = cells.narrow(d, 0, 1), cells.narrow(d, -1, 1)
+        # comparing the two ends alone settles most cases, and without reading everything
+        if cells.shape[d] > 1 and torch.equal(first, last) and bool((cells == first).all()):
+            cells = first
     return cells
 
 
@@ -163,8 +171,12 @@ def _by_shape(marked: Sequence[tuple[Tensor, Mark]], shape: torch.Size) -> Tenso
     return join(parts)
 
 
-def _full(cells: Tensor, shape: Sequence[int]) -> Tensor:
-    return cells.expand(*shape, WIDTH)
+def _along(cells: Tensor, shape: Sequence[int], dims: Iterable[int]) -> Tensor:
+    """Cells with the tensor's own size along `dims`."""
+    sizes = list(cells.shape[:-1])
+    for d in dims:
+        sizes[d] = shape[d]
+    return cells.expand(*sizes, WIDTH)
 
 
 def _reshape(cells: Tensor, old: Sequence[int], new: Sequence[int]) -> Tensor:
@@ -200,11 +212,38 @@ def _move(mode: PlaceMode, func: Any, args: Any, kwargs: Any, outputs: list[Tens
     mark = mode.mark(args[0])
     if mark is None:
         return None
-    full = _full(mark.cells, args[0].shape)
+    full = _along(mark.cells, args[0].shape, _touched(func.overloadpacket, args, kwargs))
     parts = [func(full[..., i], *args[1:], **kwargs) for i in range(WIDTH)]
     if isinstance(parts[0], Tensor):
         return [settle(torch.stack(parts, -1))]
     return [settle(torch.stack(list(p), -1)) for p in zip(*parts, strict=True)]
+
+
+def _touched(packet: Any, args: Any, kwargs: Any) -> Iterable[int]:
+    """The dims along which a move acts; along the others the cells may stay as small as they are."""
+    n = args[0].ndim
+    found: Iterable[int] = range(n)
+    if packet is aten.roll and len(args) > 2 and args[2]:
+        found = args[2]
+    elif packet is aten.index:
+        found = [d for d, index in enumerate(args[1]) if index is not None]
+    elif packet is aten.flip:
+        found = args[1]
+    elif packet in (aten.unfold, aten.index_select):
+        found = [args[1]]
+    elif packet in (aten.slice, aten.select, aten.unbind, aten.split, aten.split_with_sizes):
+        found = [_dim(packet, args, kwargs)]
+    elif packet is aten.repeat:
+        found = [d for d in range(n) if args[1][len(args[1]) - n + d] != 1]
+    elif packet in (aten.reflection_pad2d, aten.replication_pad2d):
+        found = [n - 2, n - 1]
+    return [d % max(n, 1) for d in found]
+
+
+def _dim(packet: Any, args: Any, kwargs: Any) -> int:
+    spot = 1 if packet in (aten.slice, aten.select, aten.unbind) else 2
+    dim: int = kwargs.get("dim", args[spot] if len(args) > spot else 0)
+    return dim
 
 
 def _permute(mode: PlaceMode, func: Any, args: Any, kwargs: Any, outputs: list[Tensor]) -> list[Tensor] | None:
@@ -230,9 +269,8 @@ def _slice(mode: PlaceMode, func: Any, args: Any, kwargs: Any, outputs: list[Ten
     mark = mode.mark(args[0])
     if mark is None:
         return None
-    packet, n = func.overloadpacket, args[0].ndim
-    spot = 1 if packet in (aten.slice, aten.select) else (1 if packet is aten.unbind else 2)
-    dim = kwargs.get("dim", args[spot] if len(args) > spot else 0) % n
+    packet = func.overloadpacket
+    dim = _dim(packet, args, kwargs) % args[0].ndim
     if mark.cells.shape[dim] != 1:
         return _move(mode, func, args, kwargs, outputs)
     cells = mark.cells.squeeze(dim) if packet in (aten.select, aten.unbind) else mark.cells
@@ -262,7 +300,8 @@ def _pad(mode: PlaceMode, func: Any, args: Any, kwargs: Any, outputs: list[Tenso
     mark = mode.mark(args[0])
     if mark is None:
         return None
-    full = _full(mark.cells, args[0].shape)
+    n = args[0].ndim
+    full = _along(mark.cells, args[0].shape, range(n - len(args[1]) // 2, n))
     parts = [aten.constant_pad_nd(full[..., i], args[1], PADDED if i == 4 else NOWHERE) for i in range(WIDTH)]
     return [settle(torch.stack(parts, -1))]
 
@@ -271,12 +310,15 @@ def _im2col(mode: PlaceMode, func: Any, args: Any, kwargs: Any, outputs: list[Te
     mark = mode.mark(args[0])
     if mark is None:
         return None
-    full = _full(mark.cells, args[0].shape)
+    x = args[0]
+    full = _along(mark.cells, x.shape, [x.ndim - 2, x.ndim - 1])
     inside = func(torch.ones_like(full[..., 0]), *args[1:], **kwargs) > 0
     # im2col fills with 0; infinities are copied as they are
     parts = [func(full[..., i].contiguous(), *args[1:], **kwargs) for i in range(WIDTH)]
     fill = [PADDED if i == 4 else NOWHERE for i in range(WIDTH)]
-    return [torch.stack([torch.where(inside, p, f) for p, f in zip(parts, fill, strict=True)], -1)]
+    cells = torch.stack([torch.where(inside, p, f) for p, f in zip(parts, fill, strict=True)], -1)
+    repeats = outputs[0].shape[-2] // cells.shape[-3]  # the channels, whose cells may be one for all
+    return [cells.repeat(*[1] * (x.ndim - 3), repeats, 1, 1)]
 
 
 def _fold(mode: PlaceMode, func: Any, args: Any, kwargs: Any, outputs: list[Tensor]) -> list[Tensor] | None:
@@ -303,6 +345,8 @@ def _resample(cells: Tensor, dim: int, old: int, new: int) -> Tensor:
     """
     if cells.shape[dim] == 1 or old == new:
         return cells
+    if old % new == 0:
+        return cells.unflatten(dim, (new, old // new)).amin(dim + 1)
     starts = [j * old // new for j in range(new)]
     ends = [max(-(-(j + 1) * old // new), s + 1) for j, s in enumerate(starts)]
     parts = [cells.narrow(dim, s, e - s).amin(dim, keepdim=True) for s, e in zip(starts, ends, strict=True)]

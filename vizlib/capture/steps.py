@@ -16,7 +16,7 @@ def steps_of(anatomy: Anatomy) -> tuple[tuple[tuple[str, ...], ...], str]:
         kinds = sorted({s.kind for s in anatomy.sites.values()})
         if not kinds:
             return (), "it has no attention operation with a softmax"
-        return (), f"its attention is {' and '.join(kinds)}: no matrix from places to places exists"
+        return (), f"its attention is of kind {' and '.join(kinds)}: no matrix from places to places exists"
     obstacle = ""
     steps: list[list[Site]] = []
     for site in spatial:

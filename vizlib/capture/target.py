@@ -49,7 +49,7 @@ class _Outputs(Follower):
     def attention(self, event: int, raw: RawAttention) -> Tensor | None:
         if event in self.anatomy.sites:
             self.outputs[self.anatomy.sites[event].number] = (raw.output, raw.output.shape[:-2])
-        return None
+        return raw.output  # the model goes on with it, so that it has a gradient
 
 
 def reading(clf: Classifier, x: Tensor) -> Reading:
@@ -71,10 +71,14 @@ def _read(clf: Classifier, x: Tensor, anatomy: Anatomy) -> Reading:
     path, watcher = ModulePath(clf.module), _Outputs(anatomy)
     outputs: dict[str, Tensor] = {}
 
-    def finished(name: str, output: Any) -> None:
-        if name in anatomy.layouts and name not in anatomy.idle:
-            outputs.pop(name, None)
-            outputs[name] = anatomy.layouts[name].pick(output)
+    def finished(name: str, inputs: Any, output: Any) -> Any:
+        if name not in anatomy.layouts or name in anatomy.idle:
+            return None
+        tensor = anatomy.layouts[name].pick(output)
+        # An alias goes on, so that only what reads the module's output counts and not what read the same tensor inside
+        outputs.pop(name, None)
+        outputs[name] = tensor.view_as(tensor)
+        return anatomy.layouts[name].put(output, outputs[name])
 
     path.finished = finished
     with unchanged(clf.module, seed=0), path.follow(), torch.enable_grad():

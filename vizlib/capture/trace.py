@@ -43,7 +43,7 @@ class _Recorder(Follower):
                 leaf = raw.output.detach().requires_grad_()
                 self.outputs[event], changed = leaf, leaf.clone()
             else:
-                self.outputs[event] = raw.output
+                self.outputs[event] = changed = raw.output
         if self.only is None or site.name in self.only:
             self.attentions[event] = _lean(raw) if self.lean else raw
         return changed

@@ -1,0 +1,65 @@
+"""The families of classifiers: the smallest member of every (file, class) of timm's registry.
+
+`members.csv` holds the choice, because building each of timm's models once, without memory for its weights, takes
+minutes; `python tests/families/families.py` writes it anew after a change of timm, and a test compares the two.
+"""
+
+from __future__ import annotations
+
+import csv
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import timm
+import torch
+
+HERE = Path(__file__).parent
+MEMBERS = HERE / "members.csv"
+LARGEST = 100e6  # parameters
+
+
+@dataclass(frozen=True)
+class Member:
+    """The smallest classifier of a family.
+
+    Attributes:
+        family: file and class, "swin_transformer.SwinTransformer".
+        name: of the model in timm.
+        parameters: how many.
+    """
+
+    family: str
+    name: str
+    parameters: int
+
+
+def members() -> list[Member]:
+    """What `members.csv` holds."""
+    with MEMBERS.open(newline="") as file:
+        return [Member(row["family"], row["name"], int(row["parameters"])) for row in csv.DictReader(file)]
+
+
+def choose() -> list[Member]:
+    """The smallest member of every family of the installed timm that has at most `LARGEST` parameters."""
+    smallest: dict[str, Member] = {}
+    for name in timm.list_models():
+        with torch.device("meta"):
+            module = timm.create_model(name)
+        family = f"{type(module).__module__.rpartition('.')[2]}.{type(module).__name__}"
+        found = Member(family, name, sum(p.numel() for p in module.parameters()))
+        if found.parameters <= LARGEST and (family not in smallest or found.parameters < smallest[family].parameters):
+            smallest[family] = found
+    return sorted(smallest.values(), key=lambda m: m.family)
+
+
+def write(chosen: list[Member]) -> None:
+    with MEMBERS.open("w", newline="") as file:
+        rows = csv.writer(file, lineterminator="\n")
+        rows.writerow(("family", "name", "parameters"))
+        rows.writerows((m.family, m.name, m.parameters) for m in chosen)
+
+
+if __name__ == "__main__":
+    write(choose())
+    sys.stdout.write(f"{len(members())} families in {MEMBERS}\n")

@@ -1,0 +1,136 @@
+"""A classifier to look at: built with random weights that are nowhere zero, with photographs that differ in one corner."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import timm
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vizlib.capture.target import cam_layer
+from vizlib.capture.taps import layout
+from vizlib.capture.trace import record
+from vizlib.running import logits_of
+from vizlib.types import Classifier, Trace
+
+CORNERS = ("top left", "top right", "bottom left", "bottom right")
+NORMS = (nn.modules.batchnorm._BatchNorm,)
+
+
+@dataclass(eq=False)
+class Subject:
+    """A classifier and five photographs: one, and four that differ from it in one corner each, in the order of CORNERS."""
+
+    clf: Classifier
+    photos: Tensor
+
+    @cached_property
+    def run(self) -> tuple[Trace, Tensor]:
+        """A trace of all five photographs, and the features (5, c, r, s) of the class-activation layer in that run."""
+        layer = cam_layer(self.clf, self.photos)
+        where, kept = layout(self.clf, self.photos, layer), []
+        module = self.clf.module.get_submodule(layer)
+        handle = module.register_forward_hook(lambda _m, _a, output: kept.append(where.features(output).clone()))
+        try:
+            return record(self.clf, self.photos, start=True), kept[0]
+        finally:
+            handle.remove()
+
+    @property
+    def trace(self) -> Trace:
+        return self.run[0]
+
+
+def build(name: str) -> Subject:
+    """A member of timm at a non-square size where it can be built or run at one, else at its own."""
+    tried = ""
+    for size, options in _sizes(name):
+        torch.manual_seed(0)
+        try:
+            return prepare(timm.create_model(name, **options), name, size)
+        except (RuntimeError, ValueError, AssertionError, TypeError) as error:  # a size that it cannot be run at
+            tried = f"{size}: {error}"
+    raise RuntimeError(f"{name} runs at no size that was tried; the last was {tried}")
+
+
+def prepare(module: nn.Module, name: str, size: tuple[int, int]) -> Subject:
+    """A module with its zeros randomised and its running statistics those of noise, and the photographs."""
+    module.eval()
+    randomise(module)
+    photos = five_photos(size)
+    calibrate(module, photos)
+    return Subject(Classifier(module, name, lambda _: photos[0], (3, *size)), photos)
+
+
+def _sizes(name: str) -> Iterator[tuple[tuple[int, int], dict[str, Any]]]:
+    """Sizes to try, the cheapest non-square ones first; models of one size are built for another."""
+    cfg = timm.get_pretrained_cfg(name)
+    _, h, w = cfg.input_size if cfg else (3, 224, 224)
+    sizes = [(128, 192), (140, 196), (192, 256), (224, 448), (h, h * 2)]
+    if not (cfg and cfg.fixed_input_size):
+        yield from ((size, {}) for size in sizes)
+    yield from ((size, {"img_size": size}) for size in sizes)
+    yield (h, w), {}
+
+
+@torch.no_grad()
+def randomise(module: nn.Module) -> None:
+    """Values for what is zero or nothing at initialisation: heads, bias tables, LayerScale, last gains of branches."""
+    generator = torch.Generator().manual_seed(1)
+    for name, p in module.named_parameters():
+        if not bool((p == p.flatten()[:1]).all()):
+            if "bias_table" in name or "attention_bias" in name:
+                p.copy_(torch.randn(p.shape, generator=generator))
+            continue
+        noise = torch.randn(p.shape, generator=generator)
+        if p.ndim > 1 and min(p.shape) > 1:
+            p.copy_(noise * (0.5 if "bias" in name else p[0].numel() ** -0.5))
+        elif name.endswith("bias") or name.endswith("beta"):
+            p.copy_(0.05 * noise)
+        elif abs(float(p.flatten()[0])) < 0.2:
+            p.copy_(0.5 + 0.1 * noise)
+
+
+@torch.no_grad()
+def calibrate(module: nn.Module, photos: Tensor) -> None:
+    """Running statistics of one batch, so that deep random networks neither explode nor fall silent."""
+    norms = [m for m in module.modules() if isinstance(m, NORMS) and m.track_running_stats]
+    momenta = [m.momentum for m in norms]
+    for m in norms:
+        m.training, m.momentum = True, 1.0
+    try:
+        logits_of(module(photos[:2]))
+    finally:
+        for m, momentum in zip(norms, momenta, strict=True):
+            m.training, m.momentum = False, momentum
+
+
+def five_photos(size: tuple[int, int]) -> Tensor:
+    """(5, 3, h, w): noise at several scales, then the same with other noise in one quarter of the image."""
+    h, w = size
+    generator = torch.Generator().manual_seed(2)
+
+    def noise() -> Tensor:
+        scales = [torch.randn(1, 3, math.ceil(h / n), math.ceil(w / n), generator=generator) for n in (1, 8, 32)]
+        return sum((F.interpolate(s, size) for s in scales), torch.zeros(1)) / 3**0.5
+
+    base, other = noise(), noise()
+    photos = [base]
+    for corner in range(4):
+        photo = base.clone()
+        rows, columns = quarter(size, corner)
+        photo[..., rows, columns] = other[..., rows, columns]
+        photos.append(photo)
+    return torch.cat(photos)
+
+
+def quarter(size: tuple[int, int], corner: int) -> tuple[slice, slice]:
+    """Rows and columns of the quarter of a picture at a corner."""
+    (r, s), (down, right) = size, divmod(corner, 2)
+    return slice(r - r // 2, r) if down else slice(0, r // 2), slice(s - s // 2, s) if right else slice(0, s // 2)
