@@ -184,7 +184,8 @@ def test_a_fault_in_the_very_first_run(model):
     """The model raises while it is being found out about; the next run is right."""
     clf, x = in_use(MODELS[model]), tiny.images(2)
     fragile = next(m for m in clf.module.modules() if isinstance(m, Fragile))
-    expected, before = clf(x), everything(clf)
+    before = everything(clf)
+    expected = clf(x)
     for start in (trace, _ablated):
         fragile.broken = True
         with pytest.raises(IndexError, match="own mistake"):
