@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 SOURCES = ("zoo/", "timm/", "torchvision/", "hf/", "arch/")
 DEMO_PHOTOS = ("cat", "coffee", "rocket", "astronaut")
-DEMO_METHODS = ("gradcam", "rollout")
+DEMO_METHODS = ("gradcam", "rollout", "chefer")
 EXAMPLES = """examples:
   vizlib summary zoo/hybrid
   vizlib explain zoo/vit cat --method rollout
