@@ -89,7 +89,7 @@ class Classifier:
         return x.to(self.device, self.dtype)
 
     def picture(self, x: Tensor) -> Tensor:
-        """The model's input as an image (b, 3, h, w) in [0, 1], normalisation undone; a clip as a strip (b, 3, t·h, w)."""
+        """The model's input as an image (b, 3, h, w) in [0, 1]; a clip as a strip (b, 3, t·h, w)."""
         if x.ndim == 5:
             x = x.transpose(1, 2).flatten(2, 3)
         mean, std = (torch.tensor(v, device=x.device).view(-1, 1, 1) for v in (self.mean, self.std))
@@ -111,7 +111,7 @@ class Classifier:
             raise ValueError(_no_such_label(self, target))
         index = int(target)
         if count is not None and not 0 <= index < count:
-            raise ValueError(f"a class index from 0 to {count - 1} is needed; got {index}. Name one of these, or a label.")
+            raise ValueError(f"a class index from 0 to {count - 1} is needed; got {index}. Or name a label.")
         return index
 
     @torch.no_grad()
@@ -158,10 +158,10 @@ class Heatmap:
 
     def pixels(self, size: tuple[int, int] | None = None, mode: Literal["bilinear", "nearest"] = "bilinear") -> Tensor:
         """The map at pixel resolution: (…, h, w), by default that of the image."""
-        size = size or tuple(self.image.shape[-2:])  # type: ignore[assignment]
+        h, w = size or self.image.shape[-2:]
         flat = self.values.float().reshape(-1, 1, *self.values.shape[-2:])
-        options = {"align_corners": False} if mode == "bilinear" else {}
-        return F.interpolate(flat, size, mode=mode, **options).reshape(*self.values.shape[:-2], *size)  # type: ignore[arg-type]
+        corners = False if mode == "bilinear" else None
+        return F.interpolate(flat, (h, w), mode=mode, align_corners=corners).reshape(*self.values.shape[:-2], h, w)
 
     def peak(self) -> Tensor:
         """Centre of the strongest cell as (row, column) in [0, 1]: (…, 2)."""
@@ -170,13 +170,13 @@ class Heatmap:
         return torch.stack([(best // s + 0.5) / r, (best % s + 0.5) / s], -1)
 
     def cpu(self) -> Heatmap:
-        move = {k: v.cpu() for k, v in vars(self).items() if isinstance(v, Tensor)}
+        move: dict[str, Any] = {k: v.cpu() for k, v in vars(self).items() if isinstance(v, Tensor)}
         return replace(self, **move, notes={k: v.cpu() for k, v in self.notes.items()})
 
     def __getitem__(self, photo: int | slice) -> Heatmap:
         """The maps of one photograph (kept as a batch of one) or of a slice of them."""
         part = slice(photo, photo + 1 or None) if isinstance(photo, int) else photo
-        pick = {k: v[part] for k, v in vars(self).items() if isinstance(v, Tensor)}
+        pick: dict[str, Any] = {k: v[part] for k, v in vars(self).items() if isinstance(v, Tensor)}
         return replace(self, **pick, labels=self.labels[part], notes={k: v[part] for k, v in self.notes.items()})
 
     def __len__(self) -> int:

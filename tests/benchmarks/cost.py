@@ -20,8 +20,8 @@ from torch import Tensor
 
 import vizlib as vl
 from vizlib.capture.anatomy import memory_of, study
-from vizlib.capture.target import cam_layer, reading
 from vizlib.capture.taps import layout
+from vizlib.capture.target import cam_layer, reading
 from vizlib.capture.trace import record
 from vizlib.measure.memory import live_peak
 from vizlib.methods.rollout import rollout
@@ -50,7 +50,7 @@ class Row:
     @property
     def missed(self) -> bool:
         over = self.bound is not None and round(self.median, 2) > self.bound
-        return over or self.bound_mib is not None and self.extra_mib > self.bound_mib * SLACK
+        return over or (self.bound_mib is not None and self.extra_mib > self.bound_mib * SLACK)
 
     def __str__(self) -> str:
         bound = "" if self.bound is None else f"≤ {self.bound}"
@@ -82,7 +82,9 @@ def _seconds(run: Run) -> float:
     return time.process_time() - start
 
 
-def rows(what: str, model: str, plain: Run, ways: dict[str, Run], rounds: int, **bounds: tuple[float, float | None]) -> Iterator[Row]:
+def rows(
+    what: str, model: str, plain: Run, ways: dict[str, Run], rounds: int, **bounds: tuple[float, float | None]
+) -> Iterator[Row]:
     base = live_peak(plain)
     timed = ratios(plain, ways, rounds)
     for name, run in ways.items():
@@ -149,7 +151,8 @@ def bench_cam(name: str, rounds: int) -> Iterator[Row]:
     if name in ("resnet50", "vit_base_patch16_224"):
         five = [1, 2, 3, 4, 5]
         ways = {"vizlib": lambda: vl.explain(clf, x, target=five), **peers(clf, x, five)}
-        yield from rows("Grad-CAM, five classes", name, plain, ways, max(rounds // 2, 3), vizlib=(FIVE_BOUND[token], None))
+        bound = (FIVE_BOUND[token], None)
+        yield from rows("Grad-CAM, five classes", name, plain, ways, max(rounds // 2, 3), vizlib=bound)
 
 
 def bench_attention(rounds: int) -> Iterator[Row]:
@@ -200,25 +203,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", choices=("cam", "attention", "rollout", "study"), help="one part of it")
     arguments = parser.parse_args(argv)
     torch.set_num_threads(1)
+    sizes = {224: arguments.rounds, 448: 7, 896: 3}
     parts: dict[str, Callable[[], Iterator[Row]]] = {
         "cam": lambda: (row for name in CAM_MODELS for row in bench_cam(name, arguments.rounds)),
         "attention": lambda: bench_attention(arguments.rounds),
-        "rollout": lambda: (r for size, n in ((224, arguments.rounds), (448, 7), (896, 3)) for r in bench_rollout(size, n)),
+        "rollout": lambda: (row for size, n in sizes.items() for row in bench_rollout(size, n)),
     }
     chosen = [arguments.only] if arguments.only else [*parts, "study"]
     done: list[Row] = []
-    print("| what | model | way | ratio to a plain forward (quartiles) | extra MiB | bound | |\n|---|---|---|---|---|---|---|")
+    print("| what | model | way | ratio to a plain forward (quartiles) | extra MiB | bound | |")
+    print("|---|---|---|---|---|---|---|")
     for part in chosen:
         for row in parts.get(part, lambda: iter(()))():
             done.append(row)
             print(row, flush=True)
     if "study" in chosen:
-        print("\n| once per model and input size | plain forward | place pass | what the head reads |\n|---|---|---|---|")
+        print("\n| once per model and input size | plain forward | place pass | what the head reads |")
+        print("|---|---|---|---|")
         for name in CAM_MODELS:
             print(bench_study(name), flush=True)
     held = [r for r in done if r.bound is not None]
     missed = [f"{r.what} on {r.model}" for r in held if r.missed]
-    print(f"\n{len(held) - len(missed)} of {len(held)} bounds reached{'; missed: ' + ', '.join(missed) if missed else ''}")
+    rest = f"; missed: {', '.join(missed)}" if missed else ""
+    print(f"\n{len(held) - len(missed)} of {len(held)} bounds reached{rest}")
     return 0
 
 

@@ -14,6 +14,8 @@ from families.subject import CORNERS, Subject, quarter
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.weak import WeakIdKeyDictionary
 
 from vizlib.attention import Attention
 from vizlib.capture.anatomy import study
@@ -43,10 +45,12 @@ def cam(subject: Subject) -> str:
 def _moves(change: Tensor, where: str) -> None:
     """A change (4, r, s) is strongest in the corner, in the order of CORNERS, where the photograph was changed.
 
-    Each cell's change is seen relative to its own mean, since some places of a random network react to everything.
+    Each change is seen relative to its mean over the places, and each place relative to its mean over the changes: some
+    changes of the photograph excite a random network everywhere, and some places react to everything.
     """
     assert bool(change.flatten(1).any(1).all()), f"{where}: nothing changes"
-    share = change / change.mean(0).clamp(min=1e-12)
+    share = change / change.mean((1, 2), keepdim=True)
+    share = share / share.mean(0).clamp(min=1e-12)
     for corner, name in enumerate(CORNERS):
         each = torch.stack([share[corner][quarter(change.shape[-2:], q)].mean() for q in range(4)])
         found = CORNERS[int(each.argmax())]
@@ -54,13 +58,19 @@ def _moves(change: Tensor, where: str) -> None:
 
 
 class _Softmaxes(TorchDispatchMode):
-    """Counts what could be an attention operation, knowing nothing of how the library finds them."""
+    """Counts what could be an attention operation on the image, knowing nothing of how the library finds them."""
 
-    count = 0
+    def __init__(self, image: Tensor) -> None:
+        super().__init__()
+        self.count = 0
+        self.of_image: Any = WeakIdKeyDictionary({image: True})
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.count += bool(re.search(r"softmax|scaled_dot_product", str(func.overloadpacket)))
-        return func(*args, **(kwargs or {}))
+        out = func(*args, **(kwargs or {}))
+        if any(isinstance(t, Tensor) and t in self.of_image for t in tree_leaves((args, kwargs))):
+            self.of_image.update({t: True for t in tree_leaves(out) if isinstance(t, Tensor)})
+            self.count += bool(re.search(r"softmax|scaled_dot_product", str(func.overloadpacket)))
+        return out
 
 
 class _Idle(TorchFunctionMode):
@@ -75,8 +85,8 @@ def attention(subject: Subject) -> str:
     clf, x = subject.clf, subject.photos
     with torch.no_grad(), unchanged(clf.module), _Idle():
         plain = logits_of(clf.module(x))
-        with _Softmaxes() as softmaxes:
-            clf.module(x[:1])
+        with _Softmaxes(x) as softmaxes:
+            clf.module(x)
     trace = subject.trace
     assert bool(plain.isfinite().all()), "logits that are not finite"
     assert torch.equal(plain, trace.logits), "the logits change"

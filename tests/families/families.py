@@ -1,4 +1,4 @@
-"""The families of classifiers: the smallest member of every (file, class) of timm's registry.
+"""The families of classifiers: the smallest member of every (file, class) in timm's registry.
 
 `members.csv` holds the choice, because building each of timm's models once, without memory for its weights, takes
 minutes; `python tests/families/families.py` writes it anew after a change of timm, and a test compares the two.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,13 +41,14 @@ def members() -> list[Member]:
         return [Member(row["family"], row["name"], int(row["parameters"])) for row in csv.DictReader(file)]
 
 
-def choose() -> list[Member]:
-    """The smallest member of every family of the installed timm that has at most `LARGEST` parameters."""
+def choose(names: Iterable[str]) -> list[Member]:
+    """The smallest member of every family among these models that has at most `LARGEST` parameters."""
     smallest: dict[str, Member] = {}
-    for name in timm.list_models():
+    for name in names:
         with torch.device("meta"):
             module = timm.create_model(name)
-        family = f"{type(module).__module__.rpartition('.')[2]}.{type(module).__name__}"
+        file = timm.model_entrypoint(name).__module__.rpartition(".")[2]
+        family = f"{file}.{type(module).__name__}"
         found = Member(family, name, sum(p.numel() for p in module.parameters()))
         if found.parameters <= LARGEST and (family not in smallest or found.parameters < smallest[family].parameters):
             smallest[family] = found
@@ -61,5 +63,5 @@ def write(chosen: list[Member]) -> None:
 
 
 if __name__ == "__main__":
-    write(choose())
+    write(choose(timm.list_models()))
     sys.stdout.write(f"{len(members())} families in {MEMBERS}\n")

@@ -47,10 +47,14 @@ class Subject:
         return self.run[0]
 
 
-def build(name: str) -> Subject:
-    """A member of timm at a non-square size where it can be built or run at one, else at its own."""
+def build(name: str, scale: int = 1) -> Subject:
+    """A member of timm at a non-square size where it can be built or run at one, else at its own.
+
+    Args:
+        scale: how much larger; where what a token sees is as large as the image, a change in one quarter shows everywhere.
+    """
     tried = ""
-    for size, options in _sizes(name):
+    for size, options in _sizes(name, scale):
         torch.manual_seed(0)
         try:
             return prepare(timm.create_model(name, **options), name, size)
@@ -68,11 +72,11 @@ def prepare(module: nn.Module, name: str, size: tuple[int, int]) -> Subject:
     return Subject(Classifier(module, name, lambda _: photos[0], (3, *size)), photos)
 
 
-def _sizes(name: str) -> Iterator[tuple[tuple[int, int], dict[str, Any]]]:
+def _sizes(name: str, scale: int) -> Iterator[tuple[tuple[int, int], dict[str, Any]]]:
     """Sizes to try, the cheapest non-square ones first; models of one size are built for another."""
     cfg = timm.get_pretrained_cfg(name)
     _, h, w = cfg.input_size if cfg else (3, 224, 224)
-    sizes = [(128, 192), (140, 196), (192, 256), (224, 448), (h, h * 2)]
+    sizes = [(r * scale, s * scale) for r, s in ((128, 192), (140, 196), (192, 256), (224, 448), (h, h * 2))]
     if not (cfg and cfg.fixed_input_size):
         yield from ((size, {}) for size in sizes)
     yield from ((size, {"img_size": size}) for size in sizes)

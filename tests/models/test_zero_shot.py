@@ -17,7 +17,8 @@ def _tokenizer():
 
     made = Tokenizer(models.WordLevel({w: i for i, w in enumerate(WORDS.split())}, unk_token="[UNK]"))
     made.pre_tokenizer = pre_tokenizers.Whitespace()
-    made.post_processor = processors.TemplateProcessing(single="[UNK] $A [EOS]", special_tokens=[("[UNK]", 2), ("[EOS]", 1)])
+    ends = [("[UNK]", 2), ("[EOS]", 1)]
+    made.post_processor = processors.TemplateProcessing(single="[UNK] $A [EOS]", special_tokens=ends)
     return transformers.PreTrainedTokenizerFast(
         tokenizer_object=made, pad_token="[PAD]", eos_token="[EOS]", model_max_length=12
     )
@@ -69,7 +70,7 @@ def test_zero_shot_is_explained_like_any_other(folder):
     clf = vl.load(f"hf/{path}", labels=LABELS, device="cpu")
     x = torch.randn(2, *clf.input_size)
     heat = vl.explain(clf, x, "gradcam", target="dog")
-    assert len(heat) == 2 and heat.labels == ("dog", "dog")
+    assert heat.labels == ("dog", "dog")
     other = vl.explain(clf, x, "gradcam", target="cat")
     assert not torch.allclose(heat.values, other.values), "the map does not depend on the text"
     if clf.module.model.config.model_type == "clip":
@@ -96,7 +97,8 @@ def timesformer():
 
 def test_a_clip_is_a_strip_of_frames(timesformer, tmp_path):
     timesformer.save_pretrained(tmp_path)
-    transformers.VideoMAEImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}).save_pretrained(tmp_path)
+    processor = transformers.VideoMAEImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
+    processor.save_pretrained(tmp_path)
     clf = vl.load(f"hf/{tmp_path}", device="cpu")
     assert clf.frames == 4
     clip = [vl.data.photo(name) for name in ("cat", "coffee", "rocket", "astronaut")]
@@ -104,7 +106,8 @@ def test_a_clip_is_a_strip_of_frames(timesformer, tmp_path):
     assert x.shape == (2, 4, 3, 32, 32)
     torch.testing.assert_close(x[0].flip(0), x[1])
     heat = vl.explain(clf, [clip, clip], "rollout")
-    assert heat.values.shape == (2, 16, 4) and heat.image.shape == (2, 3, 128, 32)
+    assert heat.values.shape == (2, 16, 4)
+    assert heat.image.shape == (2, 3, 128, 32)
     with pytest.raises(ValueError, match="4 frames"):
         clf.prepare(clip[:3])
 
@@ -119,6 +122,6 @@ def test_time_attention_links_the_same_patch_of_all_frames(timesformer):
     assert torch.equal(in_space.keys.index[0, :, 1:] - 1, frames)
     changed = trace.input.clone()
     changed[:, 2, :, 8:16, 16:24] += 5  # frame 2, patch (1, 2)
-    other = list(vl.trace(clf, changed).attentions.values())[0]
+    other = next(iter(vl.trace(clf, changed).attentions.values()))
     moved = (other.value - in_time.value).abs().sum((0, 2, 4)) > 1e-6  # (patch, frame)
     assert moved.nonzero().tolist() == [[1 * 4 + 2, 2]]

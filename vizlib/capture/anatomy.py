@@ -134,15 +134,15 @@ class _Student(Watcher):
             moved = arrangement.apply(cells, cells.shape[:1], self.batch)[:, :, 0]
             return tokens_of(moved, moving=self.places.data_dependent)
 
-        where = [tokens(c) for c in (queries, keys, outputs)]
+        at_query, at_key, at_output = (tokens(c) for c in (queries, keys, outputs))
         kind: AttentionKind = "spatial" if raw.queries else "pooling"
-        if where[1].grid is None:
+        if at_key.grid is None:
             kind = "batch" if among_photos else "channel" if raw.queries else "linear"
-        if _written_elsewhere(where[2], where[1]):
-            where[2] = where[1]
+        if _written_elsewhere(at_output, at_key):
+            at_output = at_key
         name = _numbered(self.path.here, [s.name for s in self.sites.values()])
         width = arrangement.heads * raw.value.shape[-1]
-        return Site(name, kind, arrangement, *where, past, len(self.sites), width)
+        return Site(name, kind, arrangement, at_query, at_key, at_output, past, len(self.sites), width)
 
     def is_gate(self, event: int, raw: RawGate) -> bool:
         mark = self.places.mark(raw.features)
@@ -150,7 +150,7 @@ class _Student(Watcher):
         if mark is None or features.ndim < 2 or not features.is_floating_point():
             return False
         with _off():
-            if gate.numel() > features.numel() or gate.numel() == features.numel() and _is_swish(raw):
+            if gate.numel() > features.numel() or (gate.numel() == features.numel() and _is_swish(raw)):
                 return False
         with _off():
             found = _gate_kind(gate, features, mark.cells)
@@ -200,12 +200,12 @@ def _gate_kind(gate: Tensor, features: Tensor, cells: Tensor) -> tuple[GateKind,
         return None
     cells = settle(cells)
     space = [d for d in range(1, n) if cells.shape[d] > 1]
-    if n > 4 or not space and n != 4:
+    if n > 4 or (not space and n != 4):
         return ("path", -1) if n > 2 else None
     space = space or [2, 3]
     rest = [d for d in range(1, n) if d not in space]
     along = [d for d in range(1, n) if sizes[d] > 1]
-    if not rest or not along and n != 4:
+    if not rest or (not along and n != 4):
         return None
     channels = rest[-1] if len(rest) == 1 else -1
     if channels == -1:
@@ -271,7 +271,7 @@ def study(clf: Classifier, x: Tensor) -> Anatomy:
             memory[key] = (None, None) if found.moving else (None, found)
         batch, known = memory[key]
         version = 0 if x.is_inference() else x._version
-        if known is None or batch is not None and (batch[0]() is not x or batch[1] != version):
+        if known is None or (batch is not None and (batch[0]() is not x or batch[1] != version)):
             known = _study(clf, x)
             memory[key] = (weakref.ref(x), version), known
     found_here: Anatomy = known

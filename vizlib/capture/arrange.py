@@ -109,7 +109,9 @@ def tokens_of(cells: Tensor, *, moving: bool = False) -> Tokens:
     return Tokens(grid, prefix, index)
 
 
-def _grid(row: Tensor, column: Tensor, height: Tensor, width: Tensor, moving: bool) -> tuple[tuple[int, int], Tensor, Tensor]:
+def _grid(
+    row: Tensor, column: Tensor, height: Tensor, width: Tensor, moving: bool
+) -> tuple[tuple[int, int], Tensor, Tensor]:
     """Grid and cell of each placed slot: by rank where the centres fill a grid, else by the size of the cells."""
     rows, i = torch.unique((row * 1e5).round(), return_inverse=True)
     columns, j = torch.unique((column * 1e5).round(), return_inverse=True)

@@ -17,7 +17,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
@@ -190,7 +189,9 @@ def _swap(output: Tensor) -> Tensor:
     return output.transpose(-2, -1)
 
 
-def _applied(tag: Tag, matrix: Tensor, value: Tensor, output: Tensor, restore: Callable[[Tensor], Tensor]) -> RawAttention:
+def _applied(
+    tag: Tag, matrix: Tensor, value: Tensor, output: Tensor, restore: Callable[[Tensor], Tensor]
+) -> RawAttention:
     softmax = tag.source if tag.source.shape == matrix.shape and tag.source is not matrix else matrix
     return RawAttention(
         value, output, softmax=softmax, matrix=matrix, queries=tag.queries, restore=restore
@@ -226,7 +227,7 @@ def _from_einsum(equation: str, matrix: Tensor, value: Tensor, out: Tensor, tag:
     names = inputs.split(",")
     if not arrow or "." in equation:
         return None
-    p, v = (names[0], names[1]) if len(names[0]) == matrix.ndim and _fits(names, matrix, value) else (names[1], names[0])
+    p, v = names[:2] if _fits(names, matrix, value) else names[1::-1]
     summed = [c for c in p if c in v and c not in result]
     batch = [c for c in p if c in v and c in result]
     rows = [c for c in p if c not in v and c in result]
@@ -236,7 +237,9 @@ def _from_einsum(equation: str, matrix: Tensor, value: Tensor, out: Tensor, tag:
 
     def bring(tensor: Tensor, has: str, first: list[str], second: list[str]) -> Tensor:
         moved = tensor.permute([has.index(c) for c in batch + first + second])
-        return moved.flatten(len(batch), len(batch) + len(first) - 1).flatten(-len(second)) if first and second else moved
+        if not first or not second:
+            return moved
+        return moved.flatten(len(batch), len(batch) + len(first) - 1).flatten(-len(second))
 
     if not rows or not columns:
         return None
@@ -285,10 +288,13 @@ def _multiply(mode: Interceptor, func: Any, args: Any, kwargs: Any) -> Any:
 
 
 def _elementwise(mode: Interceptor, func: Any, args: Any, kwargs: Any) -> Any:
-    """Sums and quotients stay tagged by either operand: 1 + sigmoid, position and content mixed, normalised again."""
+    """Sums and quotients stay tagged by either operand: 1 + sigmoid, position and content mixed, normalised again.
+
+    Of two softmaxes the one that was taken over queries names the result (ConViT adds one of positions alone).
+    """
     out = func(*args, **kwargs)
     if mode._tags and isinstance(out, Tensor):
-        for tensor in args[:2]:
+        for tensor in sorted(args[:2], key=lambda t: getattr(mode.tag(t), "queries", False)):
             tag = mode.tag(tensor)
             if tag is not None and tensor.shape == out.shape and tag.source.numel() == out.numel():
                 mode._hand_on("", tensor, out)
@@ -303,7 +309,7 @@ def _multi_head(mode: Interceptor, func: Any, args: Any, kwargs: Any) -> Any:
 
 @contextmanager
 def _seen_from_inside() -> Iterator[None]:
-    """`torch.nn.functional`'s own overrides check off, else the function would hand itself back to the mode for ever."""
+    """`torch.nn.functional`'s own check for overrides off, else the function would hand itself to the mode for ever."""
     names = ("has_torch_function", "has_torch_function_unary", "has_torch_function_variadic")
     originals = {n: getattr(F, n) for n in names}
     try:

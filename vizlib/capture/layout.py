@@ -50,14 +50,14 @@ class Layout:
         return tree_unflatten(leaves, spec)
 
     def features(self, output: Any) -> Tensor:
-        """Module output (or a gradient of that shape) to feature maps (b, c, r, s); prefix tokens and padding left out."""
+        """Module output, or a gradient of that shape, to feature maps (b, c, r, s) without prefix tokens and padding."""
         x = self.pick(output)
         if self.tokens is None:
             return x.movedim(self.channels, 1)
         x = x.movedim(self.channels, 1)  # (b, c, n)
         tokens, (r, s) = self.tokens, self.grid
         index = tokens.index[:, 0].expand(len(x), -1)  # (b, n)
-        if index.shape[1] == tokens.prefix + r * s and bool((index[0] == torch.arange(tokens.count, device=x.device)).all()):
+        if torch.equal(index[0], torch.arange(tokens.count, device=x.device)):
             return x[:, :, tokens.prefix :].unflatten(2, (r, s))
         maps = x.new_zeros(len(x), x.shape[1], tokens.count + 1)
         slots = torch.where(index >= 0, index, tokens.count)[:, None].expand_as(x)

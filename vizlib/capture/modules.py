@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from torch import nn
@@ -26,16 +27,15 @@ class ModulePath:
         try:
             for path, module in self.module.named_modules():
                 handles.append(module.register_forward_pre_hook(lambda m, a, path=path: self.stack.append(path)))
-                handles.append(
-                    module.register_forward_hook(lambda m, a, out, path=path: self._leave(path, a, out), always_call=True)
-                )
+                leave = partial(self._leave, path)
+                handles.append(module.register_forward_hook(leave, always_call=True))
             yield self
         finally:
             for handle in handles:
                 handle.remove()
             self.stack.clear()
 
-    def _leave(self, path: str, inputs: Any, output: Any) -> Any:
+    def _leave(self, path: str, _module: nn.Module, inputs: Any, output: Any) -> Any:
         while self.stack and self.stack.pop() != path:
             pass
         return None if output is None else self.finished(path, inputs, output)  # None after an exception

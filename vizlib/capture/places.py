@@ -95,7 +95,8 @@ class PlaceMode(TorchDispatchMode):
         if rule is None and packet in INDEXED | MOVES:
             rule = _move
         found = rule(self, func, args, kwargs, outputs) if rule else None
-        product = packet in PRODUCTS and len(marked) > 1 or packet not in NORMS and any(m.product for _, m in marked)
+        product = packet not in NORMS and any(m.product for _, m in marked)
+        product |= packet in PRODUCTS and len(marked) > 1
         for i, tensor in enumerate(outputs):
             cells = found[i] if found is not None and i < len(found) else None
             if cells is None:
@@ -124,9 +125,11 @@ def hull(cells: Tensor, dims: Iterable[int]) -> Tensor:
 def settle(cells: Tensor) -> Tensor:
     """Dims along which the cells do not change, shrunk to 1."""
     for d in range(cells.ndim - 1):
-        first, last = cells.narrow(d, 0, 1), cells.narrow(d, -1, 1)
-        # comparing the two ends alone settles most cases, and without reading everything
-        if cells.shape[d] > 1 and torch.equal(first, last) and bool((cells == first).all()):
+        if cells.shape[d] < 2:
+            continue
+        first = cells.narrow(d, 0, 1)
+        # the two ends settle most cases without reading everything
+        if torch.equal(first, cells.narrow(d, -1, 1)) and bool((cells == first).all()):
             cells = first
     return cells
 
@@ -392,7 +395,7 @@ def _reduce(mode: PlaceMode, func: Any, args: Any, kwargs: Any, outputs: list[Te
 
 
 def contract(left: Tensor | None, right: Tensor | None) -> Tensor | None:
-    """Cells of left (…, i, k) @ right (…, k, j): of the side whose cells change along an axis that stays; left first."""
+    """Cells of left (…, i, k) @ right (…, k, j): of the side whose cells change along a kept axis, left first."""
     rows = None if left is None else hull(left, [left.ndim - 2])
     columns = None if right is None else hull(right, [right.ndim - 3])
     if rows is None or columns is None:
@@ -433,8 +436,8 @@ PRODUCTS = _packets("mm bmm baddbmm addmm matmul")
 NORMS = _packets("native_layer_norm native_batch_norm native_group_norm _native_batch_norm_legit cudnn_batch_norm "
                  "_native_batch_norm_legit_no_training batch_norm layer_norm _softmax")  # fmt: skip
 INDEXED = _packets("index index_select gather take take_along_dim")
-MOVES = _packets("roll flip unfold repeat reflection_pad2d replication_pad2d reflection_pad1d diagonal rot90 as_strided "
-                 "repeat_interleave channel_shuffle")  # fmt: skip
+MOVES = _packets("roll flip unfold repeat reflection_pad2d replication_pad2d reflection_pad1d diagonal rot90 "
+                 "as_strided repeat_interleave channel_shuffle")  # fmt: skip
 FROM_NOTHING = _packets("zeros_like ones_like empty_like rand_like randn_like full_like new_zeros new_ones new_empty "
                         "new_full new_empty_strided bernoulli")  # fmt: skip
 _TABLE: dict[str, Rule] = {
@@ -449,7 +452,8 @@ _TABLE: dict[str, Rule] = {
     "convolution avg_pool2d max_pool2d_with_indices _adaptive_avg_pool2d adaptive_max_pool2d avg_pool1d max_pool1d "
     "adaptive_avg_pool1d _adaptive_avg_pool1d upsample_nearest2d upsample_bilinear2d upsample_bicubic2d "
     "_upsample_bilinear2d_aa _upsample_bicubic2d_aa pixel_shuffle pixel_unshuffle": _neighbourhood,
-    "mean sum amax amin max min var std var_mean std_mean norm linalg_vector_norm logsumexp argmax prod any all": _reduce,
+    "mean sum amax amin max min var std var_mean std_mean norm linalg_vector_norm logsumexp argmax prod "
+    "any all": _reduce,
     "mm bmm baddbmm addmm linear": _product,
     "_scaled_dot_product_flash_attention_for_cpu _scaled_dot_product_flash_attention "
     "_scaled_dot_product_efficient_attention _scaled_dot_product_cudnn_attention": _attention,

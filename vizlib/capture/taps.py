@@ -100,7 +100,8 @@ def layout(clf: Classifier, x: Tensor, layer: str) -> Layout:
         close = difflib.get_close_matches(layer, modules, 3, 0.5)
         raise ValueError(f"{clf.name} has no module {layer!r}. Near ones: {', '.join(close) or near}.")
     raise ValueError(
-        f"a layer with a spatial grid is needed; {layer!r} of {clf.name} has none. Leave layer out, or name one of: {near}."
+        f"a layer with a spatial grid is needed; {layer!r} of {clf.name} has none. Leave layer out, or name one of: "
+        f"{near}."
     )
 
 
@@ -164,8 +165,8 @@ def taps(
         gradient = torch.stack([item.alone().features(g) for g in each], 1)
         if not bool(gradient.any()):
             raise RuntimeError(
-                f"the gradient of the target is zero at every patch of {item.path!r} in {clf.name}: what the head reads "
-                f"does not pass there. Leave layer out, or name an earlier one."
+                f"the gradient of the target is zero at every patch of {item.path!r} in {clf.name}: what the head "
+                f"reads does not pass there. Leave layer out, or name an earlier one."
             )
         activation = item.alone().features(points[number].detach())
         found.append(Tap(item.path, activation, gradient, index, score.detach(), logits.detach(), single))

@@ -134,5 +134,6 @@ def cam_layer(clf: Classifier, x: Tensor) -> str:
         )
     raise RuntimeError(
         f"class activation maps need a layer that the logits depend on; in {clf.name} the gradient is zero at all "
-        f"{len(anatomy.layouts)} layers with a grid. Is the head still at its zero initialisation? Load trained weights."
+        f"{len(anatomy.layouts)} layers with a grid. Is the head still at its zero initialisation? Load trained "
+        f"weights."
     )

@@ -16,8 +16,8 @@ from vizlib.attention import Attention
 from vizlib.capture.anatomy import Anatomy, Site, is_alone, study
 from vizlib.capture.intercept import Interceptor, RawAttention, RawGate
 from vizlib.capture.steps import steps_of
-from vizlib.capture.target import Follower, cam_layer, reading
 from vizlib.capture.taps import cut, layout, scores
+from vizlib.capture.target import Follower, cam_layer, reading
 from vizlib.running import logits_of, unchanged
 from vizlib.types import Classifier, Gate, Target, Trace
 

@@ -153,7 +153,7 @@ def _hf_module(name: str, config: Any, ask: Request) -> nn.Module:
     else:
         module = auto.from_config(config)
     if not two_towers:
-        return module  # type: ignore[no-any-return]
+        return module
     if not ask.labels:
         raise ValueError(
             f"{ask.name} compares photographs with texts and needs the texts: the names of at least two classes. "

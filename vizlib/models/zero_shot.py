@@ -33,7 +33,7 @@ class ZeroShot(nn.Module):
         """
         super().__init__()
         self.model: Any = model
-        self.model.text_model = None
+        self.model.text_model = nn.Identity()
         self.register_buffer("texts", F.normalize(texts.detach(), dim=-1))
         self.num_classes = len(texts)
 
