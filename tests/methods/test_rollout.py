@@ -216,7 +216,7 @@ def test_pooled_keys(method):
     op = operation("pooled", rows(2, 1, 3, 16, 4), fine, coarse)
     joint = whole(op, 16, 4, relevance=method is not rollout).mean(1) @ overlap((2, 2), (4, 4))
     eye = torch.eye(16, dtype=torch.float64)
-    matrix = eye + joint if method is chefer else 0.5 * eye + 0.5 * joint
+    matrix = joint if method is chefer else 0.5 * eye + 0.5 * joint  # R - I after one step
     if method is gradient_rollout:
         matrix = matrix / matrix.sum(-1, keepdim=True)
     found = method(run((op,)), start=(0.9, 0.3))
@@ -260,7 +260,7 @@ def test_side_by_side_operations_share_by_their_channels(method):
         for w, o in zip((2 / 3, 1 / 3), ops, strict=True)
     )
     eye = torch.eye(6, dtype=torch.float64)
-    matrix = eye + joint if method is chefer else (eye + joint) / 2
+    matrix = joint if method is chefer else (eye + joint) / 2  # R - I after one step
     found = method(run(ops), start="mean")
     torch.testing.assert_close(found.double(), matrix.mean(1).view(2, 2, 3), atol=1e-6, rtol=1e-5)
 

@@ -50,7 +50,7 @@ class Layout:
         return tree_unflatten(leaves, spec)
 
     def features(self, output: Any) -> Tensor:
-        """Module output, or a gradient of that shape, to feature maps (b, c, r, s) without prefix tokens and padding."""
+        """Module output, or a gradient of that shape, to feature maps (b, c, r, s) without prefix and padding."""
         x = self.pick(output)
         if self.tokens is None:
             return x.movedim(self.channels, 1)

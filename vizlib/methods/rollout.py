@@ -91,7 +91,7 @@ def gradient_rollout(
 
 
 def chefer(trace: Trace, *, start_layer: int = 0, start: Start = "read") -> Tensor:
-    """Chefer relevance, self-attention rule R <- R + Ā R with Ā the mean over heads of relu(∇A ⊙ A).
+    """Chefer relevance, R - I by the self-attention rule R <- R + Ā R with Ā the mean over heads of relu(∇A ⊙ A).
 
     Args, Raises: as `rollout`; the trace needs gradients.
 
@@ -100,12 +100,18 @@ def chefer(trace: Trace, *, start_layer: int = 0, start: Start = "read") -> Tens
 
     Source: Chefer, Gur, Wolf 2021, Generic Attention-model Explainability for Interpreting Bi-Modal and
     Encoder-Decoder Transformers, arXiv 2103.15679, eq. 5 and 6.
+    Deviation: the identity, with which R begins, is taken out. It lies on the class token, which is not drawn; under a
+    head that averages the patches it would lie on all of them and drown what attention adds.
     """
 
     def carry(attention: Attention, mass: Tensor) -> tuple[Tensor, Tensor]:
         return mass, attention.carry(mass, relevance=True).mean(2)
 
-    return _walk(trace, carry, "chefer", start_layer, start)
+    def stay(attention: Attention, mass: Tensor) -> tuple[Tensor, Tensor]:
+        return mass, mass.new_zeros(*mass.shape[:2], attention.shape[4])
+
+    relevance, identity = (_walk(trace, how, "chefer", start_layer, start) for how in (carry, stay))
+    return relevance - identity
 
 
 def _share(name: str, value: float) -> None:
