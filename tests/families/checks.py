@@ -35,7 +35,7 @@ def cam(subject: Subject) -> str:
     heat = explain(clf, x[:2], "gradcam", target=1)
     r, s = heat.values.shape[-2:]
     h, w = x.shape[-2:]
-    assert r > 1 and s > 1, f"grid {(r, s)}"
+    assert min(r, s) > 1, f"grid {(r, s)}"
     assert 0.74 < (r / s) / (h / w) < 1.35, f"grid {(r, s)} of an image {(h, w)}"
     _, features = subject.run
     _moves((features[1:] - features[:1]).float().norm(dim=1), heat.layer)
@@ -81,7 +81,7 @@ class _Idle(TorchFunctionMode):
 
 
 def attention(subject: Subject) -> str:
-    """Every softmax is accounted for; rows sum to 1; P·V is what the model went on with; the logits stay as they were."""
+    """Every softmax is accounted for; rows sum to 1; P·V is what the model went on with; the logits stay the same."""
     clf, x = subject.clf, subject.photos
     with torch.no_grad(), unchanged(clf.module), _Idle():
         plain = logits_of(clf.module(x))
@@ -147,11 +147,9 @@ def gates(subject: Subject) -> str:
     assert not missed, f"no gate in {len(missed)} of {len(known)}: {missed[:3]}"
     for gate in trace.gates.values():
         assert gate.values.shape[0] in (1, len(trace.input)), f"{gate.name}: {tuple(gate.values.shape)}"
-        if gate.kind == "channel":
-            assert gate.values.shape[1] > 1 or gate.values.numel() == len(trace.input), f"{gate.name}: {tuple(gate.values.shape)}"
-            assert gate.values[0].numel() == gate.values.shape[1], f"{gate.name}: {tuple(gate.values.shape)}"
-        if gate.kind == "spatial":
-            assert gate.values.shape[1] == 1, f"{gate.name}: {tuple(gate.values.shape)}"
+        channels, rest = gate.values.shape[1], gate.values[0].numel()
+        fits = {"channel": rest == channels, "spatial": channels == 1}.get(gate.kind, True)
+        assert fits, f"{gate.name}, {gate.kind}: {tuple(gate.values.shape)}"
     return f"{len(trace.gates)}" if trace.gates else ""
 
 

@@ -1,7 +1,8 @@
 """The families of classifiers: the smallest member of every (file, class) in timm's registry.
 
 `members.csv` holds the choice, because building each of timm's models once, without memory for its weights, takes
-minutes; `python tests/families/families.py` writes it anew after a change of timm, and a test compares the two.
+minutes; `PYTHONPATH=tests python -m families.families` writes it anew after a change of timm, and a test compares the
+two.
 """
 
 from __future__ import annotations
@@ -14,9 +15,11 @@ from pathlib import Path
 
 import timm
 import torch
+from families.sources import HF, TORCHVISION
 
 HERE = Path(__file__).parent
 MEMBERS = HERE / "members.csv"
+EXCEPTIONS = HERE / "exceptions.csv"
 LARGEST = 100e6  # parameters
 
 
@@ -25,20 +28,32 @@ class Member:
     """The smallest classifier of a family.
 
     Attributes:
-        family: file and class, "swin_transformer.SwinTransformer".
-        name: of the model in timm.
-        parameters: how many.
+        family: file and class, "swin_transformer.SwinTransformer"; for other sources than timm the name.
+        name: of the model in timm, or "torchvision/…" or "hf/…".
+        parameters: how many; 0 where no choice was made by them.
     """
 
     family: str
     name: str
-    parameters: int
+    parameters: int = 0
 
 
 def members() -> list[Member]:
     """What `members.csv` holds."""
     with MEMBERS.open(newline="") as file:
         return [Member(row["family"], row["name"], int(row["parameters"])) for row in csv.DictReader(file)]
+
+
+def everyone() -> list[Member]:
+    """The families of timm, torchvision's classifiers and Hugging Face's."""
+    others = [f"torchvision/{name}" for name in TORCHVISION] + [f"hf/{name}" for name in HF]
+    return [*members(), *(Member(name, name) for name in others)]
+
+
+def exceptions() -> dict[tuple[str, str], str]:
+    """(family, cell) -> why it may be missed."""
+    with EXCEPTIONS.open(newline="") as file:
+        return {(row["family"], row["cell"]): row["reason"] for row in csv.DictReader(file)}
 
 
 def choose(names: Iterable[str]) -> list[Member]:

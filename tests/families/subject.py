@@ -1,20 +1,18 @@
-"""A classifier to look at: built with random weights that are nowhere zero, with photographs that differ in one corner."""
+"""A classifier to look at: with random weights that are nowhere zero, and photographs that differ in one quarter."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
-import timm
 import torch
 import torch.nn.functional as F
+from families.sources import candidates
 from torch import Tensor, nn
 
-from vizlib.capture.target import cam_layer
 from vizlib.capture.taps import layout
+from vizlib.capture.target import cam_layer
 from vizlib.capture.trace import record
 from vizlib.running import logits_of
 from vizlib.types import Classifier, Trace
@@ -25,7 +23,7 @@ NORMS = (nn.modules.batchnorm._BatchNorm,)
 
 @dataclass(eq=False)
 class Subject:
-    """A classifier and five photographs: one, and four that differ from it in one corner each, in the order of CORNERS."""
+    """A classifier and five photographs: one, and four that differ from it in one quarter, in the order of CORNERS."""
 
     clf: Classifier
     photos: Tensor
@@ -48,16 +46,20 @@ class Subject:
 
 
 def build(name: str, scale: int = 1) -> Subject:
-    """A member of timm at a non-square size where it can be built or run at one, else at its own.
+    """A classifier at a non-square size where it can be built or run at one, else at its own.
 
     Args:
-        scale: how much larger; where what a token sees is as large as the image, a change in one quarter shows everywhere.
+        name: of timm, or "torchvision/…" or "hf/…".
+        scale: how much larger; where a token sees the whole image, a change of one quarter shows everywhere.
+
+    Raises:
+        RuntimeError: it runs at no size.
     """
     tried = ""
-    for size, options in _sizes(name, scale):
+    for size, make in candidates(name, scale):
         torch.manual_seed(0)
         try:
-            return prepare(timm.create_model(name, **options), name, size)
+            return prepare(make(), name, size)
         except (RuntimeError, ValueError, AssertionError, TypeError) as error:  # a size that it cannot be run at
             tried = f"{size}: {error}"
     raise RuntimeError(f"{name} runs at no size that was tried; the last was {tried}")
@@ -72,17 +74,6 @@ def prepare(module: nn.Module, name: str, size: tuple[int, int]) -> Subject:
     return Subject(Classifier(module, name, lambda _: photos[0], (3, *size)), photos)
 
 
-def _sizes(name: str, scale: int) -> Iterator[tuple[tuple[int, int], dict[str, Any]]]:
-    """Sizes to try, the cheapest non-square ones first; models of one size are built for another."""
-    cfg = timm.get_pretrained_cfg(name)
-    _, h, w = cfg.input_size if cfg else (3, 224, 224)
-    sizes = [(r * scale, s * scale) for r, s in ((128, 192), (140, 196), (192, 256), (224, 448), (h, h * 2))]
-    if not (cfg and cfg.fixed_input_size):
-        yield from ((size, {}) for size in sizes)
-    yield from ((size, {"img_size": size}) for size in sizes)
-    yield (h, w), {}
-
-
 @torch.no_grad()
 def randomise(module: nn.Module) -> None:
     """Values for what is zero or nothing at initialisation: heads, bias tables, LayerScale, last gains of branches."""
@@ -95,7 +86,7 @@ def randomise(module: nn.Module) -> None:
         noise = torch.randn(p.shape, generator=generator)
         if p.ndim > 1 and min(p.shape) > 1:
             p.copy_(noise * (0.5 if "bias" in name else p[0].numel() ** -0.5))
-        elif name.endswith("bias") or name.endswith("beta"):
+        elif name.endswith(("bias", "beta")):
             p.copy_(0.05 * noise)
         elif abs(float(p.flatten()[0])) < 0.2:
             p.copy_(0.5 + 0.1 * noise)
