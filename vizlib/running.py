@@ -22,9 +22,12 @@ def unchanged(module: nn.Module, *, seed: int | None = None) -> Iterator[None]:
     Args:
         seed: what random numbers a model draws during the run are drawn from this seed (None: from the current state).
     """
+    # one walk over the modules: parameters() and buffers() would each walk again and name what they find
     modes = [(m, m.training) for m in module.modules()]
-    frozen = [p for p in module.parameters() if p.requires_grad]
-    devices = {t.device for t in (*module.parameters(), *module.buffers()) if t.device.type == "cuda"}
+    parameters = {p for m, _ in modes for p in m._parameters.values() if p is not None}
+    frozen = [p for p in parameters if p.requires_grad]
+    buffers = {t for m, _ in modes for t in m._buffers.values() if t is not None}
+    devices = {t.device for t in parameters | buffers if t.is_cuda}
     with _recordable(), _same_random_state(), torch.random.fork_rng(devices=sorted(d.index or 0 for d in devices)):
         if seed is not None:
             torch.manual_seed(seed)
