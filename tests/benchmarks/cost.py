@@ -181,7 +181,7 @@ def vit_explain(clf: Classifier, x: Tensor) -> Tensor:
 
 
 def bench_rollout(size: int, rounds: int) -> Iterator[Row]:
-    clf, x, plain = classifier("vit_base_patch16_224", img_size=size)
+    clf, x, plain = classifier("vit_base_patch16_224", input_size=(3, size, size))
     rollout(record(clf, x, lean=True, start=True))
     ways: dict[str, Run] = {"vizlib": lambda: vl.explain(clf, x, "rollout"), "vit-explain": lambda: vit_explain(clf, x)}
     yield from rows(f"rollout, {size} px", clf.name, plain, ways, rounds, vizlib=ROLLOUT_BOUND[size])
