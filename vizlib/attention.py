@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -13,6 +13,7 @@ from vizlib.tokens import Tokens
 from vizlib.types import AttentionKind, Heatmap
 
 TILE = 1 << 18  # numbers per tile: about 1 MB in float32, which stays in a core's cache
+SHORT = 400 * 400  # weights of a head up to which all rows of all heads are made at once
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +77,7 @@ class Attention:
             return made[..., queries, :]
         if self.query is None or self.key is None:
             raise RuntimeError(f"{self.name} is {self.kind} attention: it has no matrix of weights to look at.")
-        scores = self.query[..., queries, :] @ (self.key.transpose(-2, -1) * self.scale)
+        scores = (self.query[..., queries, :] * self.scale) @ self.key.transpose(-2, -1)
         if self.mask is not None:
             scores = scores + (self.mask[..., queries, :] if self.mask.shape[-2] > 1 else self.mask)
         return scores.softmax(-1)
@@ -97,7 +98,7 @@ class Attention:
         """All rows, a tile of query slots at a time: pairs of (slots, weights or relevance of these)."""
         b, g, a, q, k = self.shape
         rows = max(1, TILE // max(b * g * a * k, 1))
-        rows = q if q * k <= 400 * 400 else rows
+        rows = q if q * k <= SHORT else rows
         for start in range(0, q, rows):
             part = slice(start, start + rows)
             yield part, (self.relevance(part) if relevance else self.weights(part))
@@ -108,12 +109,20 @@ class Attention:
         Args:
             relevance: carry with relu(∇A ⊙ A) instead of A.
         """
+        if self.heads > 1 and self.shape[3] * self.shape[4] > SHORT:
+            return torch.cat([self._head(h).carry(mass, relevance=relevance) for h in range(self.heads)], 2)
         carried = mass.new_zeros(*self.shape[:3], self.shape[4])
         busy = mass.flatten(0, 1).any(0)  # a single start token needs a single row
         for part, rows in self.tiles(relevance=relevance):
             if busy[part].any():
                 carried += torch.einsum("bgq,bgaqk->bgak", mass[..., part], rows.to(mass.dtype))
         return carried
+
+    def _head(self, head: int) -> Attention:
+        """One head as an operation of its own: (b, g, 1, …)."""
+        names = ("value", "output", "query", "key", "mask", "softmax", "matrix", "gradient")
+        parts: dict[str, Any] = {n: t for n in names if (t := getattr(self, n)) is not None}
+        return replace(self, **{n: t[:, :, head : head + 1] if t.shape[2] > 1 else t for n, t in parts.items()})
 
     def heatmap(
         self,
