@@ -1,11 +1,13 @@
-"""What is checked of each family, in four cells: class activation map, attention, rollout, gates.
+"""What is checked of each family, in cells: class activation map, places, attention, rollout, gates.
 
 A check returns what it found in a few words, "" where there is nothing to find, and raises AssertionError for a miss.
 """
 
 from __future__ import annotations
 
+import math
 import re
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -18,7 +20,6 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 
 from vizlib.attention import Attention
-from vizlib.capture.anatomy import study
 from vizlib.methods.rollout import rollout
 from vizlib.methods.table import explain
 from vizlib.running import logits_of, unchanged
@@ -30,46 +31,72 @@ GATES = re.compile(
 
 
 def cam(subject: Subject) -> str:
-    """The map has the image's axes, and a change in one corner of the image shows most in that corner of the layer."""
-    clf, x = subject.clf, subject.photos
-    heat = explain(clf, x[:2], "gradcam", target=1)
-    r, s = heat.values.shape[-2:]
-    h, w = x.shape[-2:]
+    """There is a map, and its grid has the image's axes."""
+    heat = explain(subject.clf, subject.photos[:2], "gradcam", target=1)
+    (r, s), (h, w) = heat.values.shape[-2:], subject.photos.shape[-2:]
     assert min(r, s) > 1, f"grid {(r, s)}"
     assert 0.74 < (r / s) / (h / w) < 1.35, f"grid {(r, s)} of an image {(h, w)}"
-    _, features = subject.run
-    _moves((features[1:] - features[:1]).float().norm(dim=1), heat.layer)
     return f"{r}×{s}"
 
 
-def _moves(change: Tensor, where: str) -> None:
+def places(subject: Subject) -> str:
+    """A change in one quarter of the image shows most in that quarter of the layer, and of each operation's tokens."""
+    trace, features = subject.run
+    seen = {"the layer": _local(features.flatten(2), (2,)).norm(dim=1).unflatten(1, features.shape[-2:])}
+    for op in trace.attentions.values():
+        for what, tokens, tensor in (("keys", op.keys, op.value), ("queries", op.queries, op.query)):
+            if tensor is None or tokens.grid is None or min(tokens.grid) < 4:  # a token sees more than a quarter
+                continue
+            slots = _local(tensor, (1, 3)).square().sum(-1).mean(2)  # (4, g, n), mean over heads
+            seen[f"{what} of {op.name}"] = tokens.patches(tokens.scatter(slots)).sqrt()
+    faults = [f"{where}: {fault}" for where, change in seen.items() for fault in _moved(change)]
+    assert not faults, f"{len(faults)} faults: {'; '.join(faults[:4])}"
+    return f"{len(seen)}"
+
+
+def _local(tensor: Tensor, dims: tuple[int, ...]) -> Tensor:
+    """How four photographs differ from the first (5, …), without what changes alike at all places (along `dims`).
+
+    Gates, pooling and attention spread evenly change everything everywhere.
+    """
+    change = (tensor[1:] - tensor[:1]).float()
+    return change - change.mean(dims, keepdim=True)
+
+
+def _moved(change: Tensor) -> list[str]:
     """A change (4, r, s) is strongest in the corner, in the order of CORNERS, where the photograph was changed.
 
     Each change is seen relative to its mean over the places, and each place relative to its mean over the changes: some
-    changes of the photograph excite a random network everywhere, and some places react to everything.
+    changes excite a random network everywhere, and some places react to everything.
     """
-    assert bool(change.flatten(1).any(1).all()), f"{where}: nothing changes"
-    share = change / change.mean((1, 2), keepdim=True)
+    share = change / change.mean((1, 2), keepdim=True).clamp(min=1e-12)
     share = share / share.mean(0).clamp(min=1e-12)
+    faults = []
     for corner, name in enumerate(CORNERS):
         each = torch.stack([share[corner][quarter(change.shape[-2:], q)].mean() for q in range(4)])
         found = CORNERS[int(each.argmax())]
-        assert found == name, f"{where}: a change at the {name} shows at the {found}"
+        if found != name:
+            faults.append(f"a change at the {name} shows at the {found}")
+    return faults
 
 
 class _Softmaxes(TorchDispatchMode):
-    """Counts what could be an attention operation on the image, knowing nothing of how the library finds them."""
+    """The sizes of what could be an attention matrix of the image, knowing nothing of how the library finds them."""
 
     def __init__(self, image: Tensor) -> None:
         super().__init__()
-        self.count = 0
+        self.sizes: Counter[int] = Counter()
         self.of_image: Any = WeakIdKeyDictionary({image: True})
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
         if any(isinstance(t, Tensor) and t in self.of_image for t in tree_leaves((args, kwargs))):
             self.of_image.update({t: True for t in tree_leaves(out) if isinstance(t, Tensor)})
-            self.count += bool(re.search(r"softmax|scaled_dot_product", str(func.overloadpacket)))
+            name = str(func.overloadpacket)
+            if "softmax" in name:
+                self.sizes[out.numel()] += 1
+            elif "scaled_dot_product" in name:
+                self.sizes[args[0].shape[:-1].numel() * args[1].shape[-2]] += 1
         return out
 
 
@@ -90,19 +117,17 @@ def attention(subject: Subject) -> str:
     trace = subject.trace
     assert bool(plain.isfinite().all()), "logits that are not finite"
     assert torch.equal(plain, trace.logits), "the logits change"
-    anatomy = study(clf, x)
+    found = Counter(math.prod(op.shape) for op in trace.attentions.values())
+    assert not found - softmaxes.sizes, f"matrices of sizes {found - softmaxes.sizes} that the model never made"
+    left = (softmaxes.sizes - found).total()
     gates = sum(g.activation == "softmax" for g in trace.gates.values())
-    found = len(trace.attentions)
-    assert found == len(anatomy.sites), f"{found} of {len(anatomy.sites)} operations recorded"
-    assert found + gates == softmaxes.count, f"{found} operations and {gates} gates for {softmaxes.count} softmaxes"
+    assert left == gates, f"{found.total()} operations and {gates} gates for {softmaxes.sizes.total()} softmaxes"
     faults = [fault for op in trace.attentions.values() for fault in _faults(op)]
     assert not faults, f"{len(faults)} faults: {'; '.join(faults[:4])}"
-    return f"{found}" if found else ""
+    return f"{found.total()}" if found else ""
 
 
 def _faults(op: Attention) -> list[str]:
-    if op.kind == "linear" and op.query is None and op.softmax is None:
-        return []
     faults = []
     rows = op.weights().sum(-1)
     if not bool(((rows - 1).abs() < 1e-5).all()):
@@ -110,14 +135,6 @@ def _faults(op: Attention) -> list[str]:
     off = (op.weights(applied=True) @ op.value - op.output).abs().max() / op.output.abs().max().clamp(min=1e-12)
     if not float(off) < 1e-4:
         faults.append(f"{op.name}: P·V is off by {float(off):.1e}")
-    for what, tokens, tensor in (("keys", op.keys, op.value), ("queries", op.queries, op.query)):
-        if tensor is None or tokens.grid is None or min(tokens.grid) < 4:  # fewer cells than a receptive field
-            continue
-        slots = tensor[1:].sub(tensor[:1]).square().sum(-1).mean(2)  # (4, g, n), mean over heads
-        try:
-            _moves(tokens.patches(tokens.scatter(slots)).sqrt(), f"{op.name} {what}")
-        except AssertionError as fault:
-            faults.append(str(fault))
     return faults
 
 
@@ -153,4 +170,6 @@ def gates(subject: Subject) -> str:
     return f"{len(trace.gates)}" if trace.gates else ""
 
 
-CHECKS: dict[str, Callable[[Subject], str]] = {"cam": cam, "attention": attention, "rollout": rollouts, "gates": gates}
+CHECKS: dict[str, Callable[[Subject], str]] = {
+    "cam": cam, "places": places, "attention": attention, "rollout": rollouts, "gates": gates,
+}  # fmt: skip

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from families.families import Member
 
-CELLS = ("cam", "attention", "rollout", "gates")
+CELLS = ("cam", "places", "attention", "rollout", "gates")
 Rows = dict[Member, dict[str, str]]
 ROWS: pytest.StashKey[Rows] = pytest.StashKey()
 

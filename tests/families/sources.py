@@ -62,7 +62,6 @@ HF: dict[str, dict[str, Any]] = {
     "Cvt": {"embed_dim": [16, 32, 64], "num_heads": [1, 2, 4], "depth": [1, 2, 3]},
     "PvtV2": {"hidden_sizes": [16, 32, 64, 128], "depths": [2, 2, 2, 2], "num_attention_heads": [1, 2, 4, 8]},
     "MobileViT": {"hidden_sizes": [48, 64, 80], "neck_hidden_sizes": [16, 16, 24, 48, 64, 80, 160]},
-    "MobileViTV2": {"width_multiplier": 0.5},
     "Levit": {"hidden_sizes": [64, 96, 128], "depths": [2, 2, 2]},
     "ConvNext": {"hidden_sizes": [16, 32, 64, 128], "depths": [2, 2, 2, 2]},
 }

@@ -78,6 +78,9 @@ def prepare(module: nn.Module, name: str, size: tuple[int, int]) -> Subject:
 def randomise(module: nn.Module) -> None:
     """Values for what is zero or nothing at initialisation: heads, bias tables, LayerScale, last gains of branches."""
     generator = torch.Generator().manual_seed(1)
+    for m in module.modules():
+        if isinstance(getattr(m, "scale", None), float):  # of attention scores, so that its rows are not all alike
+            m.scale *= 4
     for name, p in module.named_parameters():
         if not bool((p == p.flatten()[:1]).all()):
             if "bias_table" in name or "attention_bias" in name:
@@ -88,19 +91,19 @@ def randomise(module: nn.Module) -> None:
             p.copy_(noise * (0.5 if "bias" in name else p[0].numel() ** -0.5))
         elif name.endswith(("bias", "beta")):
             p.copy_(0.05 * noise)
-        elif abs(float(p.flatten()[0])) < 0.2:
-            p.copy_(0.5 + 0.1 * noise)
+        elif abs(float(p.flatten()[0])) < 0.2:  # what a branch adds is small, so that what is local stays so
+            p.copy_(0.15 + 0.03 * noise)
 
 
 @torch.no_grad()
 def calibrate(module: nn.Module, photos: Tensor) -> None:
-    """Running statistics of one batch, so that deep random networks neither explode nor fall silent."""
+    """Running statistics of the photographs, so that deep random networks neither explode nor fall silent."""
     norms = [m for m in module.modules() if isinstance(m, NORMS) and m.track_running_stats]
     momenta = [m.momentum for m in norms]
     for m in norms:
         m.training, m.momentum = True, 1.0
     try:
-        logits_of(module(photos[:2]))
+        logits_of(module(photos))
     finally:
         for m, momentum in zip(norms, momenta, strict=True):
             m.training, m.momentum = False, momentum
