@@ -90,10 +90,14 @@ def _read(clf: Classifier, x: Tensor, anatomy: Anatomy) -> Reading:
         wanted_graph = [t for t in wanted if t.requires_grad]
         found = torch.autograd.grad((logits * mix).sum(), wanted_graph, allow_unused=True) if wanted_graph else ()
     gradients = {id(t): g for t, g in zip(wanted_graph, found, strict=True)}
-    layers = []
+    learned = {name for name, m in clf.module.named_modules() if any(True for _ in m.parameters())}
+    layers: list[str] = []
     for name, tensor in outputs.items():
         gradient = gradients.get(id(tensor))
-        if gradient is not None and _reaches_patches(anatomy, name, gradient):
+        before = anatomy.layouts[layers[-1]].grid if layers else None
+        # A pooling to another grid (VGG's to 7 × 7, whatever the image) is no layer of features
+        pooled = before is not None and name not in learned and anatomy.layouts[name].grid != before
+        if gradient is not None and not pooled and _reaches_patches(anatomy, name, gradient):
             layers.append(name)
     return Reading(tuple(layers), _starts(anatomy, watcher, gradients))
 
