@@ -21,10 +21,11 @@ from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils._pytree import tree_leaves
 
 from vizlib.capture.arrange import Arrangement, arrange, tokens_of
+from vizlib.capture.cells import NOWHERE, PADDED, hull, settle
 from vizlib.capture.intercept import Interceptor, RawAttention, RawGate, Watcher
 from vizlib.capture.layout import Layout, read_layout
 from vizlib.capture.modules import ModulePath
-from vizlib.capture.places import NOWHERE, PADDED, PlaceMode, hull, settle
+from vizlib.capture.places import PlaceMode
 from vizlib.running import logits_of, unchanged
 from vizlib.tokens import Tokens
 from vizlib.types import AttentionKind, Classifier, GateKind

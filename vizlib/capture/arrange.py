@@ -9,7 +9,7 @@ from itertools import permutations
 import torch
 from torch import Tensor
 
-from vizlib.capture.places import PADDED, area
+from vizlib.capture.cells import PADDED, area
 from vizlib.tokens import PADDING, Tokens
 
 WHOLE = 0.999  # a cell of at least this area is the whole image: a pooled token has no place of its own

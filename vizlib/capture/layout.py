@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from vizlib.capture.arrange import tokens_of
-from vizlib.capture.places import hull, settle
+from vizlib.capture.cells import hull, settle
 from vizlib.tokens import Tokens
 
 

@@ -1,0 +1,332 @@
+"""How each operation of ATen moves the cells of its operands to its results.
+
+View and copy operations move the cells as they move the values; convolutions and pooling join neighbouring cells into
+larger ones; products keep the cells of the side that they do not sum over. What stands in no table is element-wise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vizlib.capture.cells import NOWHERE, PADDED, WIDTH, align, along, hull, join, settle
+
+aten = torch.ops.aten
+
+
+@dataclass(frozen=True, eq=False)
+class Mark:
+    """What is known of a tensor that derives from the image.
+
+    Attributes:
+        cells: (*dims, 5) where each dim is the tensor's own, or 1 where the cells do not change along it.
+        past: bit i is set if it derives from attention operation i.
+        product: it is a product of two activations, element-wise changed at most.
+    """
+
+    cells: Tensor
+    past: int = 0
+    product: bool = False
+
+
+MarkOf = Callable[[Any], Mark | None]
+# (mark of a tensor, operation, its arguments, its results) -> cells of the results, or None for element-wise
+Rule = Callable[[MarkOf, Any, Any, Any, list[Tensor]], "list[Tensor] | None"]
+
+
+def by_shape(marked: Sequence[tuple[Tensor, Mark]], shape: torch.Size) -> Tensor:
+    """Element-wise where the operands broadcast to the result; else equal dims are kept and the others joined."""
+    parts = []
+    for tensor, mark in marked:
+        cells = mark.cells
+        if tensor.ndim > len(shape):
+            cells = hull(cells, range(tensor.ndim)).reshape(*[1] * len(shape), WIDTH)
+        else:
+            cells = align(cells, len(shape))
+            sizes = [1] * (len(shape) - tensor.ndim) + list(tensor.shape)
+            cells = hull(cells, [d for d, (n, m) in enumerate(zip(sizes, shape, strict=True)) if n not in (1, m)])
+        parts.append(cells)
+    return join(parts)
+
+
+def _reshape(cells: Tensor, old: Sequence[int], new: Sequence[int]) -> Tensor:
+    """Cells of a reshaped tensor; dims that are split or joined are filled only where the cells change along them."""
+    i = j = 0
+    source: list[int] = []
+    result: list[int] = []
+    while i < len(old) or j < len(new):
+        first_i, first_j = i, j
+        n = m = 1
+        while n != m or (i == first_i and j == first_j):
+            if n <= m and i < len(old):
+                n, i = n * old[i], i + 1
+            elif j < len(new):
+                m, j = m * new[j], j + 1
+            else:
+                n, i = n * old[i], i + 1
+        flat = all(cells.shape[d] == 1 for d in range(first_i, i))
+        source += [1] * (i - first_i) if flat else list(old[first_i:i])
+        result += [1] * (j - first_j) if flat else list(new[first_j:j])
+    return cells.expand(*source, WIDTH).reshape(*result, WIDTH)
+
+
+def _view(mark_of: MarkOf, func: Any, args: Any, kwargs: Any, outputs: list[Tensor]) -> list[Tensor] | None:
+    mark = mark_of(args[0])
+    if mark is None or args[0].numel() == 0:
+        return None
+    return [_reshape(mark.cells, args[0].shape, outputs[0].shape)]
+
+
+def move(mark_of: MarkOf, func: Any, args: Any, kwargs: Any, outputs: list[Tensor]) -> list[Tensor] | None:
+    """Any operation that only picks, repeats or reorders elements: done to the cells as it was done to the values."""
+    mark = mark_of(args[0])
+    if mark is None:
+        return None
+    full = along(mark.cells, args[0].shape, _touched(func.overloadpacket, args, kwargs))
+    parts = [func(full[..., i], *args[1:], **kwargs) for i in range(WIDTH)]
+    if isinstance(parts[0], Tensor):
+        return [settle(torch.stack(parts, -1))]
+    return [settle(torch.stack(list(p), -1)) for p in zip(*parts, strict=True)]
+
+
+def _touched(packet: Any, args: Any, kwargs: Any) -> Iterable[int]:
+    """The dims along which a move acts; along the others the cells may stay as small as they are."""
+    n = args[0].ndim
+    found: Iterable[int] = range(n)
+    if packet is aten.roll and len(args) > 2 and args[2]:
+        found = args[2]
+    elif packet is aten.index:
+        found = [d for d, index in enumerate(args[1]) if index is not None]
+    elif packet is aten.flip:
+        found = args[1]
+    elif packet in (aten.unfold, aten.index_select):
+        found = [args[1]]
+    elif packet in (aten.slice, aten.select, aten.unbind, aten.split, aten.split_with_sizes):
+        found = [_dim(packet, args, kwargs)]
+    elif packet is aten.repeat:
+        found = [d for d in range(n) if args[1][len(args[1]) - n + d] != 1]
+    elif packet in (aten.reflection_pad2d, aten.replication_pad2d):
+        found = [n - 2, n - 1]
+    return [d % max(n, 1) for d in found]
+
+
+def _dim(packet: Any, args: Any, kwargs: Any) -> int:
+    spot = 1 if packet in (aten.slice, aten.select, aten.unbind) else 2
+    dim: int = kwargs.get("dim", args[spot] if len(args) > spot else 0)
+    return dim
+
+
+def _permute(mark_of: MarkOf, func: Any, args: Any, kwargs: Any, outputs: list[Tensor]) -> list[Tensor] | None:
+    mark = mark_of(args[0])
+    if mark is None:
+        return None
+    cells, n = mark.cells, args[0].ndim
+    if func.overloadpacket is aten.permute:
+        return [cells.permute(*[d % n for d in args[1]], n)]
+    if n < 2:
+        return [cells]
+    d, e = (0, 1) if func.overloadpacket in (aten.t, aten.t_) else (args[1] % n, args[2] % n)
+    return [cells.transpose(d, e)]
+
+
+def _expand(mark_of: MarkOf, func: Any, args: Any, kwargs: Any, outputs: list[Tensor]) -> list[Tensor] | None:
+    mark = mark_of(args[0])
+    return None if mark is None else [align(mark.cells, outputs[0].ndim)]
+
+
+def _slice(mark_of: MarkOf, func: Any, args: Any, kwargs: Any, outputs: list[Tensor]) -> list[Tensor] | None:
+    """slice, select, narrow, unbind, split: cheap where the cells do not change along the dim."""
+    mark = mark_of(args[0])
+    if mark is None:
+        return None
+    packet = func.overloadpacket
+    dim = _dim(packet, args, kwargs) % args[0].ndim
+    if mark.cells.shape[dim] != 1:
+        return move(mark_of, func, args, kwargs, outputs)
+    cells = mark.cells.squeeze(dim) if packet in (aten.select, aten.unbind) else mark.cells
+    return [cells] * len(outputs)
+
+
+def _cat(mark_of: MarkOf, func: Any, args: Any, kwargs: Any, outputs: list[Tensor]) -> list[Tensor] | None:
+    stacked = func.overloadpacket is aten.stack
+    dim = (kwargs.get("dim", args[1] if len(args) > 1 else 0)) % outputs[0].ndim
+    tensors = [t for t in args[0] if stacked or t.numel() or t.ndim > 1]
+    parts = []
+    for t in tensors:
+        mark = mark_of(t)
+        cells = torch.full((*[1] * t.ndim, WIDTH), NOWHERE, device=t.device) if mark is None else mark.cells
+        sizes = list(cells.shape[:-1])
+        if stacked:
+            cells, sizes = cells.unsqueeze(dim), [*sizes[:dim], 1, *sizes[dim:]]
+        else:
+            sizes[dim] = t.shape[dim]
+        parts.append(cells.expand(*sizes, WIDTH))
+    common = [max(p.shape[d] for p in parts) for d in range(outputs[0].ndim)]
+    parts = [p.expand(*[p.shape[d] if d == dim else common[d] for d in range(p.ndim - 1)], WIDTH) for p in parts]
+    return [settle(torch.cat(parts, dim))]
+
+
+def _pad(mark_of: MarkOf, func: Any, args: Any, kwargs: Any, outputs: list[Tensor]) -> list[Tensor] | None:
+    mark = mark_of(args[0])
+    if mark is None:
+        return None
+    n = args[0].ndim
+    full = along(mark.cells, args[0].shape, range(n - len(args[1]) // 2, n))
+    parts = [aten.constant_pad_nd(full[..., i], args[1], PADDED if i == 4 else NOWHERE) for i in range(WIDTH)]
+    return [settle(torch.stack(parts, -1))]
+
+
+def _im2col(mark_of: MarkOf, func: Any, args: Any, kwargs: Any, outputs: list[Tensor]) -> list[Tensor] | None:
+    mark = mark_of(args[0])
+    if mark is None:
+        return None
+    x = args[0]
+    full = along(mark.cells, x.shape, [x.ndim - 2, x.ndim - 1])
+    inside = func(torch.ones_like(full[..., 0]), *args[1:], **kwargs) > 0
+    # im2col fills with 0; infinities are copied as they are
+    parts = [func(full[..., i].contiguous(), *args[1:], **kwargs) for i in range(WIDTH)]
+    fill = [PADDED if i == 4 else NOWHERE for i in range(WIDTH)]
+    cells = torch.stack([torch.where(inside, p, f) for p, f in zip(parts, fill, strict=True)], -1)
+    repeats = outputs[0].shape[-2] // cells.shape[-3]  # the channels, whose cells may be one for all
+    return [cells.repeat(*[1] * (x.ndim - 3), repeats, 1, 1)]
+
+
+def _fold(mark_of: MarkOf, func: Any, args: Any, kwargs: Any, outputs: list[Tensor]) -> list[Tensor] | None:
+    """col2im sums overlapping columns back into pixels: those are the cells of a regular grid over what it covers."""
+    mark = mark_of(args[0])
+    if mark is None:
+        return None
+    b, h, w = len(outputs[0]), *outputs[0].shape[-2:]
+    around = hull(mark.cells, [1, 2]).expand(b, 1, 1, WIDTH).unsqueeze(3)  # (b, 1, 1, 1, 5)
+    cells = around.expand(b, 1, h, w, WIDTH).clone()
+    for start, end, n, axis in ((0, 2, h, 2), (1, 3, w, 3)):
+        steps = torch.arange(n + 1, device=cells.device) / n
+        edges = around[..., start] + (-around[..., end] - around[..., start]) * steps
+        edges = edges.reshape(b, 1, *((n + 1, 1) if axis == 2 else (1, n + 1)))
+        cells[..., start] = edges.narrow(axis, 0, n)
+        cells[..., end] = -edges.narrow(axis, 1, n)
+    return [cells]
+
+
+def _resample(cells: Tensor, dim: int, old: int, new: int) -> Tensor:
+    """Cells along one axis after a strided convolution, pooling or resizing from `old` to `new` samples.
+
+    Output j stands for the inputs j·old/new … (j+1)·old/new: its share of the picture, not its receptive field.
+    """
+    if cells.shape[dim] == 1 or old == new:
+        return cells
+    if old % new == 0:
+        return cells.unflatten(dim, (new, old // new)).amin(dim + 1)
+    starts = [j * old // new for j in range(new)]
+    ends = [max(-(-(j + 1) * old // new), s + 1) for j, s in enumerate(starts)]
+    parts = [cells.narrow(dim, s, e - s).amin(dim, keepdim=True) for s, e in zip(starts, ends, strict=True)]
+    return torch.cat(parts, dim)
+
+
+def _neighbourhood(mark_of: MarkOf, func: Any, args: Any, kwargs: Any, outputs: list[Tensor]) -> list[Tensor] | None:
+    """Convolution, pooling, resizing: the channel axis is joined, each spatial axis resampled."""
+    mark = mark_of(args[0])
+    if mark is None:
+        return None
+    x, packet = args[0], func.overloadpacket
+    spatial = len(args[3]) if packet is aten.convolution else (1 if "1d" in str(packet) else 2)
+    first = x.ndim - spatial
+    cells = mark.cells
+    if packet is aten.convolution or "shuffle" in str(packet):
+        cells = hull(cells, [first - 1])
+    found = []
+    for out in outputs:
+        own = cells
+        if out.ndim != x.ndim:
+            return None
+        for d in range(first, x.ndim):
+            own = _resample(own, d, x.shape[d], out.shape[d])
+        found.append(own)
+    return found
+
+
+def _reduce(mark_of: MarkOf, func: Any, args: Any, kwargs: Any, outputs: list[Tensor]) -> list[Tensor] | None:
+    mark = mark_of(args[0])
+    if mark is None:
+        return None
+    n = args[0].ndim
+    spot = 2 if func.overloadpacket in (aten.norm, aten.linalg_vector_norm) else 1
+    dims = kwargs.get("dim", args[spot] if len(args) > spot else None)
+    dims = list(range(n)) if dims is None or dims == [] else ([dims] if isinstance(dims, int) else list(dims))
+    dims = [d % max(n, 1) for d in dims]
+    cells = hull(mark.cells, dims)
+    if outputs[0].ndim < n:
+        for d in sorted(dims, reverse=True):
+            cells = cells.squeeze(d)
+    return [cells] * len(outputs)
+
+
+def contract(left: Tensor | None, right: Tensor | None) -> Tensor | None:
+    """Cells of left (…, i, k) @ right (…, k, j): of the side whose cells change along a kept axis, left first."""
+    rows = None if left is None else hull(left, [left.ndim - 2])
+    columns = None if right is None else hull(right, [right.ndim - 3])
+    if rows is None or columns is None:
+        return columns if rows is None else rows
+    if rows.shape[-3] > 1:
+        return rows
+    if columns.shape[-2] > 1:
+        return columns
+    return join([rows, columns])
+
+
+def _product(mark_of: MarkOf, func: Any, args: Any, kwargs: Any, outputs: list[Tensor]) -> list[Tensor] | None:
+    packet = func.overloadpacket
+    left, right = args[1:3] if packet in (aten.addmm, aten.baddbmm) else args[:2]
+    a, b = mark_of(left), mark_of(right)
+    if a is None and b is None:
+        return None
+    if packet is aten.linear:
+        return None if a is None else [hull(a.cells, [left.ndim - 1])]
+    cells = contract(a.cells if a else None, b.cells if b else None)
+    return None if cells is None else [cells]
+
+
+def _attention(mark_of: MarkOf, func: Any, args: Any, kwargs: Any, outputs: list[Tensor]) -> list[Tensor] | None:
+    """Fused attention: the result lies where its query lies; without a place of its own, on all it could read."""
+    query, value = mark_of(args[0]), mark_of(args[2])
+    cells = None if query is None else hull(query.cells, [args[0].ndim - 1])
+    if cells is None or not bool(cells[..., 0].isfinite().any()):
+        cells = None if value is None else hull(value.cells, [args[2].ndim - 1, args[2].ndim - 2])
+    return None if cells is None else [cells]
+
+
+def _packets(names: str) -> set[Any]:
+    return {getattr(aten, n) for n in names.split() if hasattr(aten, n)}
+
+
+PRODUCTS = _packets("mm bmm baddbmm addmm matmul")
+NORMS = _packets("native_layer_norm native_batch_norm native_group_norm _native_batch_norm_legit cudnn_batch_norm "
+                 "_native_batch_norm_legit_no_training batch_norm layer_norm _softmax")  # fmt: skip
+INDEXED = _packets("index index_select gather take take_along_dim")
+MOVES = _packets("roll flip unfold repeat reflection_pad2d replication_pad2d reflection_pad1d diagonal rot90 "
+                 "as_strided repeat_interleave channel_shuffle")  # fmt: skip
+FROM_NOTHING = _packets("zeros_like ones_like empty_like rand_like randn_like full_like new_zeros new_ones new_empty "
+                        "new_full new_empty_strided bernoulli")  # fmt: skip
+_TABLE: dict[str, Rule] = {
+    "view _unsafe_view reshape _reshape_alias flatten unsqueeze squeeze unsqueeze_ squeeze_ view_as_real": _view,
+    "permute transpose t transpose_ t_": _permute,
+    "expand": _expand,
+    "slice select unbind split split_with_sizes": _slice,
+    "cat stack": _cat,
+    "constant_pad_nd": _pad,
+    "im2col": _im2col,
+    "col2im": _fold,
+    "convolution avg_pool2d max_pool2d_with_indices _adaptive_avg_pool2d adaptive_max_pool2d avg_pool1d max_pool1d "
+    "adaptive_avg_pool1d _adaptive_avg_pool1d upsample_nearest2d upsample_bilinear2d upsample_bicubic2d "
+    "_upsample_bilinear2d_aa _upsample_bicubic2d_aa pixel_shuffle pixel_unshuffle": _neighbourhood,
+    "mean sum amax amin max min var std var_mean std_mean norm linalg_vector_norm logsumexp argmax prod "
+    "any all": _reduce,
+    "mm bmm baddbmm addmm linear": _product,
+    "_scaled_dot_product_flash_attention_for_cpu _scaled_dot_product_flash_attention "
+    "_scaled_dot_product_efficient_attention _scaled_dot_product_cudnn_attention": _attention,
+}
+RULES: dict[Any, Rule] = {packet: rule for names, rule in _TABLE.items() for packet in _packets(names)}
