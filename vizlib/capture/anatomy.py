@@ -136,7 +136,7 @@ class _Student(Watcher):
             return tokens_of(moved, moving=self.places.data_dependent)
 
         at_query, at_key, at_output = (tokens(c) for c in (queries, keys, outputs))
-        kind: AttentionKind = "spatial" if raw.queries else "pooling"
+        kind: AttentionKind = "spatial" if raw.queries or at_output.grid else "pooling"
         if at_key.grid is None:
             kind = "batch" if among_photos else "channel" if raw.queries else "linear"
         if _written_elsewhere(at_output, at_key):
@@ -153,7 +153,6 @@ class _Student(Watcher):
         with _off():
             if gate.numel() > features.numel() or (gate.numel() == features.numel() and _is_swish(raw)):
                 return False
-        with _off():
             found = _gate_kind(gate, features, mark.cells)
         if found is None:
             return False

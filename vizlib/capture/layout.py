@@ -80,11 +80,22 @@ def read_layout(path: str, item: int, cells: Tensor, shape: torch.Size, batch: i
         if own.ndim == 4:
             if own.shape[1] == 1 or own.shape[2] == 1 or (channels == 2):
                 continue
-            top, left = own[..., 0], own[..., 1]
-            if bool((top == top[:, :, :1]).all()) and bool((left == left[:, :1]).all()):
+            if _lines_up(own[..., 0], own[..., 2]) and _lines_up(own[..., 1].mT, own[..., 3].mT):
                 return Layout(path, item, channels, (shape[space[0]], shape[space[1]]), shape[channels])
         elif own.shape[1] > 1 and cells.shape[channels] == 1:
             tokens = tokens_of(own.expand(batch, -1, -1)[:, None], moving=moving)
             if tokens.grid is not None and tokens.grid[0] * tokens.grid[1] > 1:
                 return Layout(path, item, channels, tokens.grid, shape[channels], tokens)
     return None
+
+
+def _lines_up(start: Tensor, end: Tensor) -> bool:
+    """Do all cells of a line (b, lines, cells) start at the same place, to half a cell, each line after the one before?
+
+    Args:
+        start: where the cells start in the image; end: where they end, negated.
+    """
+    first, lines = start[:, :, :1], start.shape[1]
+    level = (start == first) | ((start - first).abs() < 0.5 / lines)
+    middle = (start - end)[0, :, 0]
+    return bool(level.all()) and bool((middle.diff() > 0).all() | ~middle.isfinite().all())

@@ -243,10 +243,31 @@ def _neighbourhood(mark_of: MarkOf, func: Any, args: Any, kwargs: Any, outputs: 
         own = cells
         if out.ndim != x.ndim:
             return None
-        for d in range(first, x.ndim):
-            own = _resample(own, d, x.shape[d], out.shape[d])
+        for d, stride in zip(range(first, x.ndim), _strides(packet, args, spatial), strict=True):
+            own = _without_padding(own, d, out.shape[d], stride)
+            own = _resample(own, d, own.shape[d], out.shape[d])
         found.append(own)
     return found
+
+
+def _strides(packet: Any, args: Any, spatial: int) -> list[int]:
+    """Of a convolution or pooling; 0 where there is none (resizing)."""
+    given = args[3] if packet is aten.convolution else ()
+    if packet in POOLING:
+        given = args[2] if len(args) > 2 and args[2] else args[1]
+    given = [given] if isinstance(given, int) else given or [0]
+    return [given[i % len(given)] for i in range(spatial)]
+
+
+def _without_padding(cells: Tensor, dim: int, new: int, stride: int) -> Tensor:
+    """The picture alone, where it was padded for this very operation: the result is 1 / stride of the picture."""
+    if cells.shape[dim] in (1, new) or not stride:
+        return cells
+    real = cells[..., 0].isfinite().movedim(dim, 0).flatten(1).any(1).nonzero().flatten()
+    if not len(real):
+        return cells
+    start, length = int(real[0]), int(real[-1] - real[0]) + 1
+    return cells.narrow(dim, start, length) if -(-length // stride) == new else cells
 
 
 def _reduce(mark_of: MarkOf, func: Any, args: Any, kwargs: Any, outputs: list[Tensor]) -> list[Tensor] | None:
@@ -303,6 +324,7 @@ def _packets(names: str) -> set[Any]:
     return {getattr(aten, n) for n in names.split() if hasattr(aten, n)}
 
 
+POOLING = _packets("avg_pool2d max_pool2d_with_indices avg_pool1d max_pool1d")
 PRODUCTS = _packets("mm bmm baddbmm addmm matmul")
 NORMS = _packets("native_layer_norm native_batch_norm native_group_norm _native_batch_norm_legit cudnn_batch_norm "
                  "_native_batch_norm_legit_no_training batch_norm layer_norm _softmax")  # fmt: skip
