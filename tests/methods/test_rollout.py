@@ -218,9 +218,23 @@ def test_pooled_keys(method):
     eye = torch.eye(16, dtype=torch.float64)
     matrix = joint if method is chefer else 0.5 * eye + 0.5 * joint  # R - I after one step
     if method is gradient_rollout:
-        matrix = matrix / matrix.sum(-1, keepdim=True)
+        matrix = 0.5 * joint / matrix.sum(-1, keepdim=True)
     found = method(run((op,)), start=(0.9, 0.3))
     torch.testing.assert_close(found.double(), matrix[:, 13].view(2, 4, 4), atol=1e-6, rtol=1e-5)
+
+
+def test_gradient_rollout_of_a_mean_is_without_what_only_stayed():
+    """Two layers under a head that averages: the product less the product of the diagonals that α alone makes."""
+    where = tokens((2, 2), 0, [0, 1, 2, 3])
+    ops = [operation(str(i), rows(2, 1, 2, 4, 4, seed=i), where, where, seed=i) for i in range(2)]
+    eye = torch.eye(4, dtype=torch.float64)
+    mixed = [0.3 * eye + 0.7 * whole(o, 4, 4, relevance=True).mean(1) for o in ops]
+    sums = [m.sum(-1, keepdim=True) for m in mixed]
+    product = (mixed[1] / sums[1]) @ (mixed[0] / sums[0])
+    stayed = (0.3 * eye / sums[1]) @ (0.3 * eye / sums[0])
+    found = gradient_rollout(run(*((o,) for o in ops)), residual=0.3)
+    expected = (product - stayed).mean(1).view(2, 2, 2)
+    torch.testing.assert_close(found.double(), expected, atol=1e-6, rtol=1e-5)
 
 
 def test_pooled_queries_return_to_their_own_grid():

@@ -73,21 +73,38 @@ def gradient_rollout(
 ) -> Tensor:
     """Rollout over relu(∇A ⊙ A), averaged over heads, each row of α I + (1 - α) Ā scaled to sum to 1.
 
-    Args, Returns, Raises: as `rollout`; the trace needs gradients.
+    Args, Raises: as `rollout`; the trace needs gradients.
+
+    Returns:
+        (b, r, s) share of the mass that attention has carried to each patch, ≥ 0.
 
     Source: Abnar, Zuidema 2020 (arXiv 2005.00928) with the gradient weighting of Chefer, Gur, Wolf 2021
-    (CVPR), arXiv 2012.09838. Deviation: the relu is taken for each head, before the mean.
+    (CVPR), arXiv 2012.09838.
+    Deviations: the relu is taken for each head, before the mean. Mass that only the residual streams kept is taken
+    out. It lies where it started: on the class token, which is not drawn; under a head that averages the patches it
+    would lie on all of them and drown what attention carries, since the rows of Ā sum to thousandths.
     """
     _share("residual", residual)
+    sums: dict[str, Tensor] = {}
+
+    def scaled(attention: Attention, mass: Tensor) -> Tensor:
+        """Mass per slot over the sum of its row."""
+        if attention.name not in sums:
+            rows = torch.zeros_like(mass)
+            for part, relevance in attention.tiles(relevance=True):
+                rows[..., part] = relevance.mean(2).sum(-1)
+            sums[attention.name] = residual + (1 - residual) * rows
+        return mass / sums[attention.name].clamp(min=torch.finfo(mass.dtype).tiny)
 
     def carry(attention: Attention, mass: Tensor) -> tuple[Tensor, Tensor]:
-        rows = torch.zeros_like(mass)
-        for part, relevance in attention.tiles(relevance=True):
-            rows[..., part] = relevance.mean(2).sum(-1)
-        each = mass / (residual + (1 - residual) * rows).clamp(min=torch.finfo(mass.dtype).tiny)
+        each = scaled(attention, mass)
         return residual * each, (1 - residual) * attention.carry(each, relevance=True).mean(2)
 
-    return _walk(trace, carry, "gradient_rollout", start_layer, start)
+    def stay(attention: Attention, mass: Tensor) -> tuple[Tensor, Tensor]:
+        return residual * scaled(attention, mass), _nothing(attention, mass)
+
+    carried, stayed = (_walk(trace, how, "gradient_rollout", start_layer, start) for how in (carry, stay))
+    return (carried - stayed).clamp(min=0)  # below 0 by rounding alone
 
 
 def chefer(trace: Trace, *, start_layer: int = 0, start: Start = "read") -> Tensor:
@@ -108,10 +125,15 @@ def chefer(trace: Trace, *, start_layer: int = 0, start: Start = "read") -> Tens
         return mass, attention.carry(mass, relevance=True).mean(2)
 
     def stay(attention: Attention, mass: Tensor) -> tuple[Tensor, Tensor]:
-        return mass, mass.new_zeros(*mass.shape[:2], attention.shape[4])
+        return mass, _nothing(attention, mass)
 
     relevance, identity = (_walk(trace, how, "chefer", start_layer, start) for how in (carry, stay))
     return relevance - identity
+
+
+def _nothing(attention: Attention, mass: Tensor) -> Tensor:
+    """No mass on any key slot: (b, g, k)."""
+    return mass.new_zeros(*mass.shape[:2], attention.shape[4])
 
 
 def _share(name: str, value: float) -> None:
