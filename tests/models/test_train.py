@@ -183,6 +183,24 @@ def test_network_and_optimiser_take_the_recipe(folder, tmp_path):
     assert not {id(run.model.pos_embed), id(run.model.cls_token), id(run.model.norm.weight)} & decayed
 
 
+def test_depthwise_convolutions_stay_in_float32_and_the_average_has_its_own(folder, tmp_path):
+    run = train.Run("mbconv", folder, tmp_path, dataclasses.replace(SHORT, epochs=1, amp=True))
+    kinds = {}
+    for name, module in run.model.named_modules():
+        if isinstance(module, nn.Conv2d):
+            module.register_forward_hook(lambda m, _, y, name=name: kinds.update({name: (m.groups > 1, y.dtype)}))
+    run.train()
+    assert {True, False} == {depthwise for depthwise, _ in kinds.values()}
+    for depthwise, dtype in kinds.values():
+        assert dtype == (torch.float32 if depthwise else torch.bfloat16)
+
+    photos = torch.rand(2, 3, 64, 64)
+    alone = zoo.build("mbconv", 2).to(memory_format=torch.channels_last).eval()
+    alone.load_state_dict(run.average.module.state_dict())
+    with torch.no_grad():
+        assert torch.equal(run.average.module.eval()(photos), alone(photos))
+
+
 def rates(run):
     found = []
     for step in range(run.recipe.epochs * len(run.loader)):

@@ -16,9 +16,10 @@ import io
 import os
 import shlex
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,8 @@ class Run:
         self.model.to(self.device).to(memory_format=torch.channels_last)
         self.teacher = self._teacher()
         self.average = ModelEmaV3(self.model, decay=recipe.ema_decay)
+        if recipe.amp and self.device.type == "cpu":
+            _depthwise_in_float32(self.model)
         self.parallel = DistributedDataParallel(self.model) if self.world > 1 else self.model
         self.optimizer = create_optimizer_v2(
             self.model,
@@ -252,6 +255,21 @@ class Run:
             hardware=_hardware(self.device, self.world),
             command=command,
         )
+
+
+def _depthwise_in_float32(model: nn.Module) -> None:
+    """Take the convolutions of single channels out of the mixed precision.
+
+    On a processor their backward pass in bfloat16 takes twice as long as in float32.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d) and 1 < module.groups == module.in_channels:
+            module.forward = partial(_in_float32, module.forward)  # type: ignore[method-assign]
+
+
+def _in_float32(convolve: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    with torch.autocast(x.device.type, enabled=False):
+        return convolve(x.float())
 
 
 def _join() -> tuple[int, int, torch.device]:
