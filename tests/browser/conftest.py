@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -47,3 +48,11 @@ def page(browser: Browser) -> Iterator[Page]:
     yield page
     context.close()
     assert not errors
+
+
+@pytest.fixture(scope="session")
+def pictures() -> Path:
+    """Where screenshots are left to be looked at."""
+    folder = Path(os.environ.get("OUT", "out")) / "screenshots"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder

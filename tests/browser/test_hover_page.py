@@ -11,15 +11,16 @@ import numpy as np
 import pytest
 import tiny
 import torch
+from hover_pixels import attends, colours, opaque, pixels, point_at, says
 from PIL import Image
 
 from vizlib.capture.trace import trace
-from vizlib.show import colour
-from vizlib.show.hover import drawable, hover_html, hover_state, widget_files
+from vizlib.show.assets import module
+from vizlib.show.hover import drawable, hover_html, hover_state
 from vizlib.types import Classifier, Trace
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Locator, Page
+    from playwright.sync_api import Page
 
 pytestmark = pytest.mark.browser
 GREY = torch.full((3, 64, 64), 128 / 255)
@@ -42,48 +43,6 @@ def open_page(page: Page, folder: Path, states: list[dict[str, Any]]) -> None:
     page.goto(file.as_uri())
     page.wait_for_selector(".vh-photo")
     page.wait_for_function("() => document.querySelector('.vh-numbers').textContent")
-
-
-def opaque(page: Page) -> None:
-    page.locator("[data-setting=opacity]").fill("1")
-
-
-def says(page: Page, panel: int = 0) -> str:
-    return page.locator(".vh-text").nth(panel).text_content() or ""
-
-
-def attends(page: Page, expected: np.ndarray) -> None:
-    """The first photograph shows these weights, to within a shade or two of 256."""
-    seen = pixels(page.locator(".vh-photo").first, expected.shape)  # type: ignore[arg-type]
-    assert np.abs(seen - colours(expected, expected.max())).max() <= 12
-
-
-def point_at(page: Page, photo: Locator, point: tuple[float, float], click: bool = False) -> None:
-    box = photo.bounding_box()
-    assert box
-    at = box["x"] + point[1] * box["width"], box["y"] + point[0] * box["height"]
-    (page.mouse.click if click else page.mouse.move)(*at)
-
-
-def pixels(photo: Locator, grid: tuple[int, int]) -> np.ndarray:
-    """The colour of each cell (r, s, 3), three tenths into it: away from frame and dot of the query."""
-    found = photo.evaluate(
-        """(canvas, [r, s]) => {
-            const context = canvas.getContext('2d'), found = [];
-            for (let i = 0; i < r; i++) for (let j = 0; j < s; j++) {
-                const x = (j + .3) * canvas.width / s, y = (i + .3) * canvas.height / r;
-                found.push(...context.getImageData(x, y, 1, 1).data.slice(0, 3));
-            }
-            return found;
-        }""",
-        list(grid),
-    )
-    return np.array(found).reshape(*grid, 3)
-
-
-def colours(values: np.ndarray, top: float, name: str = "inferno") -> np.ndarray:
-    table = np.frombuffer(colour.table(name), np.uint8).reshape(256, 3)
-    return table[np.round(255 * np.clip(values / top, 0, 1)).astype(int)].astype(int)
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -138,6 +97,35 @@ def test_class_token_row(page: Page, tmp_path: Path) -> None:
     assert "class token attends most to" in says(page)
 
 
+def test_models_that_see_different_parts_share_the_cursor(page: Page, tmp_path: Path) -> None:
+    """The second model sees the right half: the photograph's (0.6, 0.7) is its own (0.6, 0.4)."""
+    found = traced(tiny.classifier(tiny.vit()))
+    boxes = [(0.0, 0.0, 1.0, 1.0), (0.5, 0.0, 1.0, 1.0)]
+    open_page(page, tmp_path, [hover_state(found, background=GREY, box=box) for box in boxes])
+    point_at(page, page.locator(".vh-photo").first, (0.6, 0.7))
+    assert says(page, 0).startswith("row 3, column 3")
+    assert says(page, 1).startswith("row 3, column 2")
+    point_at(page, page.locator(".vh-photo").first, (0.6, 0.3))
+    assert says(page, 1) == "This model does not see that point."
+    point_at(page, page.locator(".vh-photo").nth(1), (0.1, 0.1), click=True)
+    assert says(page, 0).startswith("pinned, row 1, column 3")
+    page.locator(".vh-photo").nth(1).focus()
+    page.keyboard.press("ArrowRight")
+    assert says(page, 1).startswith("pinned, row 1, column 2")
+
+
+def test_one_scale_for_all_models(page: Page, tmp_path: Path) -> None:
+    traces = [traced(tiny.classifier(m)) for m in (tiny.vit(), tiny.pvt())]
+    open_page(page, tmp_path, [hover_state(t, background=GREY) for t in traces])
+    page.locator("[data-setting=scale]").select_option("models")
+    point_at(page, page.locator(".vh-photo").first, (0.6, 0.3))
+    last = [drawable(t)[-1] for t in traces]
+    top = max(float(a.weights()[..., a.keys.prefix :].max()) for a in last)
+    numbers = page.locator(".vh-numbers").all_text_contents()
+    assert numbers[0] == numbers[1]
+    assert float(page.locator(".vh-numbers span").all_text_contents()[2]) == pytest.approx(top, rel=0.01)
+
+
 def test_keyboard_pins_and_the_shared_cursor(page: Page, tmp_path: Path) -> None:
     models = (tiny.vit(), tiny.pvt())
     states = [hover_state(traced(tiny.classifier(m)), background=GREY) for m in models]
@@ -188,7 +176,7 @@ def test_thumbnails_stay_while_hovering_and_choose_layer_and_head(page: Page, tm
     assert thumbs.evaluate(drawn) == marked  # not drawn again
     point_at(page, photo, (0.5, 0.9), click=True)
     assert thumbs.evaluate(drawn) != marked  # now they show the pinned point
-    thumbs.click(position={"x": 2 * 26 + 5, "y": 5})  # first layer, third head
+    thumbs.click(position={"x": 2 * 40 + 5, "y": 5})  # first layer, third head
     assert page.get_by_label("layer of").input_value() == "0"
     assert page.get_by_label("head of").input_value() == "2"
 
@@ -259,7 +247,7 @@ def test_the_widget_end_of_the_module(page: Page, tmp_path: Path) -> None:
     """Hovering sends nothing to the kernel; a choice updates `view`; a missing layer is fetched and drawn."""
     found = traced(tiny.classifier(tiny.vit()))
     state = in_base64({"panels": [hover_state(found, limit=0)]})
-    script = MODEL.replace("SCRIPT", base64.b64encode(widget_files()[0].encode()).decode())
+    script = MODEL.replace("SCRIPT", base64.b64encode(module("hover_widget.js").encode()).decode())
     file = tmp_path / "widget.html"
     file.write_text(
         f"<!doctype html><meta charset=utf-8><div id=root></div>"

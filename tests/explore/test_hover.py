@@ -186,7 +186,7 @@ def test_the_widget_sends_all_at_once_and_nothing_more() -> None:
     widget = hover([found, traced(tiny.classifier(tiny.swin()))], 1)
     assert [len(p["layers"]) for p in widget.state["panels"]] == [2, len(drawable(widget._traces[1]))]
     assert all(layer["rows"] for panel in widget.state["panels"] for layer in panel["layers"])
-    assert {"mount", "render"} <= set(str(widget._esm).replace("(", " ").split())
+    assert {"mountHover", "render"} <= set(str(widget._esm).replace("(", " ").split())
 
 
 def test_the_widget_answers_with_the_layer_that_was_asked_for() -> None:

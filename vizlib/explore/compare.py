@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from vizlib.explore.rows import about, named_models, named_photos, row_of
+from vizlib.explore.rows import about, attention_of, cell_of, named_models, named_photos, row_of
 from vizlib.methods.table import explain, method_named
 from vizlib.show import plot
 from vizlib.show.caption import peak
@@ -125,6 +125,7 @@ def compare(
     methods: str | Sequence[str] = ("gradcam", "rollout"),
     *,
     target: Target | None = None,
+    hover_mb: float = 12.0,
 ) -> Comparison:
     """Explain every photograph by every model with every method.
 
@@ -136,6 +137,8 @@ def compare(
             own; a float tensor (b, c, h, w) is taken as already preprocessed.
         methods: rows of METHODS.
         target: a class, as in `explain`; by default each model's prediction.
+        hover_mb: megabytes of attention weights that the saved page may hold for hovering, in all; 0 for none.
+            What does not fit is left out, the first layers first.
 
     Raises:
         ValueError: a method is not in METHODS, a photograph cannot be read, or no map at all could be made.
@@ -148,10 +151,14 @@ def compare(
     rows: dict[str, list[Row]] = {photo: [] for photo in pictures}
     lines = []
     pairs = list(product(pictures, classifiers))
+    limit = int(1e6 * hover_mb / len(pairs))
     for photo, model in tqdm(pairs, desc="compare", disable=None, delay=1, leave=False):
-        clf = classifiers[model]
+        clf, picture = classifiers[model], pictures[photo]
+        x = clf.prepare(picture)
+        made = row_of(model, clf, facts[model], picture, x)
         makers = [partial(explain, clf, method=method, target=target) for method in methods]
-        made = row_of(model, clf, facts[model], pictures[photo], makers)  # type: ignore[arg-type]
+        cells = tuple(cell_of(make, x) for make in makers)  # type: ignore[arg-type]
+        made = replace(made, cells=cells, attention=attention_of(clf, x, made, limit) if limit else None)
         rows[photo].append(made)
         lines.append({"photo": photo, "model": model} | facts[model] | _line(made, methods))
     sheets = tuple(Sheet(photo, methods, tuple(of_photo)) for photo, of_photo in rows.items())

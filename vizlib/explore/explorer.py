@@ -16,11 +16,12 @@ from torch import Tensor
 
 from vizlib import data
 from vizlib.capture.anatomy import study
-from vizlib.explore.rows import about, distinct, named_models, named_photos, row_of
+from vizlib.explore.rows import about, cell_of, distinct, named_models, named_photos, row_of
 from vizlib.methods.table import METHODS, contrast, explain
 from vizlib.models import zoo
+from vizlib.show.assets import asset, module
 from vizlib.show.caption import CLASS_BLIND
-from vizlib.show.report import Row, Sheet, fragment, widget_files
+from vizlib.show.report import Row, Sheet, fragment
 from vizlib.types import Classifier, Heatmap
 
 REFUSALS = (ValueError, TypeError, RuntimeError, OSError)
@@ -29,7 +30,7 @@ REFUSALS = (ValueError, TypeError, RuntimeError, OSError)
 class Maps(anywidget.AnyWidget):
     """The picture grid of a report in a notebook, drawn by the browser: hovering asks the kernel nothing."""
 
-    _esm, _css = widget_files()
+    _esm, _css = module("maps_widget.js"), asset("maps.css")
     content = traitlets.Dict().tag(sync=True)
 
     def draw(self, sheets: Sequence[Sheet]) -> None:
@@ -59,7 +60,8 @@ class Explorer(widgets.VBox):
     def __init__(self, models: Any, photos: Any) -> None:
         self.classifiers, self.pictures = named_models(models), named_photos(photos)
         self._facts = {name: about(clf) for name, clf in self.classifiers.items()}
-        self._rows: dict[tuple[str, Choice], Row] = {}
+        self._rows: dict[tuple[str, str], Row] = {}  # model, photograph -> the row without maps
+        self._cells: dict[tuple[str, Choice], Heatmap | str] = {}
         self._grids: dict[tuple[str, bool], list[str]] = {}
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="vizlib-explorer")
         self._running: Future[None] | None = None
@@ -169,7 +171,7 @@ class Explorer(widgets.VBox):
             return
         self._adapt()
         choice = self._wanted = self.choice()
-        if all(key in self._rows for key in _keys(choice)):
+        if all(key in self._cells for key in _keys(choice)):
             self._compute(choice)
             return
         self.cancel.disabled = False
@@ -182,16 +184,23 @@ class Explorer(widgets.VBox):
         for model, key in zip(choice.models, _keys(choice), strict=True):
             if self._wanted is not choice:
                 return
-            if key not in self._rows:
-                clf, photo = self.classifiers[model], self.pictures[choice.photo]
-                maker = partial(_make, choice, clf)
-                self._rows[key] = row_of(model, clf, self._facts[model], photo, [maker])
+            if key not in self._cells:
+                self._fill(model, choice)
         if self._wanted is not choice:
             return
-        rows = tuple(self._rows[key] for key in _keys(choice))
+        cells = {model: self._cells[model, key] for model, key in _keys(choice)}
+        rows = tuple(replace(self._rows[model, choice.photo], cells=(cell,)) for model, cell in cells.items())
         self.maps.draw([Sheet(choice.photo, (_title(choice),), rows)])
         self.cancel.disabled = True
         self._say(_about_method(choice) if rows else "Choose at least one model.")
+
+    def _fill(self, model: str, choice: Choice) -> None:
+        """Makes one model's map, and its row where it was not looked at before."""
+        clf, photo = self.classifiers[model], self.pictures[choice.photo]
+        x = clf.prepare(photo)
+        if (model, choice.photo) not in self._rows:
+            self._rows[model, choice.photo] = row_of(model, clf, self._facts[model], photo, x)
+        self._cells[model, replace(choice, models=())] = cell_of(partial(_make, choice, clf), x)
 
     def _tell_failure(self, done: Future[None]) -> None:
         error = done.exception()

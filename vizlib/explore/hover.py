@@ -10,12 +10,11 @@ from torch import Tensor
 
 from vizlib import data
 from vizlib.capture.trace import trace
-from vizlib.explore.window import sharp
+from vizlib.explore.window import seen_part
 from vizlib.models.load import load
-from vizlib.show.hover import LIMIT, State, drawable, hover_state, layer_rows, widget_files
+from vizlib.show.assets import asset, module
+from vizlib.show.hover import LIMIT, State, drawable, hover_state, layer_rows
 from vizlib.types import Classifier, Trace
-
-_SCRIPT, _STYLE = widget_files()
 
 
 class HoverWidget(anywidget.AnyWidget):
@@ -24,11 +23,11 @@ class HoverWidget(anywidget.AnyWidget):
     Attributes:
         view: what is chosen and pinned, in step with the browser: `layers` and `heads` (a number per model;
             head -1 is the mean), `query` ("point" or the number of a prefix token), `pin` ((row, column) in
-            [0, 1] or None), `scale` ("own" or "layer"), `colours`, `opacity`.
+            [0, 1] of the photograph, or None), `scale` ("own", "layer" or "models"), `colours`, `opacity`.
     """
 
-    _esm = _SCRIPT
-    _css = _STYLE
+    _esm = module("hover_widget.js")
+    _css = asset("hover.css")
     state = traitlets.Dict().tag(sync=True)
     view = traitlets.Dict().tag(sync=True)
 
@@ -48,7 +47,7 @@ def hover(models: Any, photo: Any = 0, *, limit: int = LIMIT) -> HoverWidget:
     """A widget: hover a point of the photograph and see what the token there attends to.
 
     The pointer and the arrow keys preview, a click or Enter pins, Escape clears. Several models share the
-    cursor by its place in the image that each of them saw.
+    cursor by its place in the photograph, of which each may see another part.
 
     Args:
         models: a classifier, its name or a trace, or a list of these.
@@ -72,6 +71,6 @@ def hover(models: Any, photo: Any = 0, *, limit: int = LIMIT) -> HoverWidget:
     classifiers = [m if isinstance(m, Classifier) else load(m) for m in several]
     opened = photo if isinstance(photo, Tensor) else data.open_photo(photo)
     traces = [trace(clf, opened) for clf in classifiers]
-    grounds = [None if isinstance(opened, Tensor) else sharp(clf, opened) for clf in classifiers]
-    states = [hover_state(t, background=g, limit=limit) for t, g in zip(traces, grounds, strict=True)]
+    seen = [seen_part(clf, opened) for clf in classifiers]
+    states = [hover_state(t, background=g, box=b, limit=limit) for t, (g, b) in zip(traces, seen, strict=True)]
     return HoverWidget(traces, 0, states)

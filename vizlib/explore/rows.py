@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,11 @@ from torch import Tensor
 
 from vizlib import data
 from vizlib.capture.summary import family
-from vizlib.explore.window import sharp
+from vizlib.capture.trace import trace
+from vizlib.explore.window import seen_part
 from vizlib.measure.cost import macs, params_of
 from vizlib.models.load import load
+from vizlib.show.hover import State, hover_state
 from vizlib.show.report import Row
 from vizlib.types import Classifier, Heatmap
 
@@ -78,27 +80,19 @@ def about(clf: Classifier) -> dict[str, Any]:
     return {"family": family(clf), "parameters": params_of(clf.module), "GMACs": gmacs}
 
 
-def row_of(
-    model: str,
-    clf: Classifier,
-    facts: dict[str, Any],
-    photo: Image.Image | Tensor,
-    makers: Sequence[Callable[[Tensor], Heatmap]],
-) -> Row:
-    """One model on one photograph.
+def row_of(model: str, clf: Classifier, facts: dict[str, Any], photo: Image.Image | Tensor, x: Tensor) -> Row:
+    """One model on one photograph, without maps yet.
 
     Args:
         model: its name in the grid.
         facts: from `about`.
         photo: a photograph, or a preprocessed tensor (1, c, h, w).
-        makers: what makes a heatmap from the model's input, one per column. A refusal (ValueError, RuntimeError)
-            becomes the reason in its cell.
+        x: the model's input made of it.
     """
-    x = clf.prepare(photo)
     shares = clf(x)[0].float().softmax(0)
     likeliest = shares.topk(min(3, len(shares))).indices.tolist()
     seen = clf.picture(x)[0].cpu()
-    background = sharp(clf, photo) if isinstance(photo, Image.Image) else None
+    background, box = seen_part(clf, photo)
     size = f"{facts['parameters'] / 1e6:.2f} M parameters · {facts['GMACs']:.3f} GMACs"
     known = truth(photo, clf)
     return Row(
@@ -107,13 +101,29 @@ def row_of(
         image=seen,
         background=seen if background is None else background,
         top=tuple((clf.label(i), float(shares[i])) for i in likeliest),
-        cells=tuple(_cell(make, x) for make in makers),
         note=known if known in ("", OUTSIDE) else f"shows: {known}",
+        box=box,
     )
 
 
-def _cell(make: Callable[[Tensor], Heatmap], x: Tensor) -> Heatmap | str:
+def cell_of(make: Callable[[Tensor], Heatmap], x: Tensor) -> Heatmap | str:
+    """The heatmap of an input; a refusal (ValueError, RuntimeError) becomes the reason why there is none."""
     try:
         return make(x).cpu()
     except (ValueError, RuntimeError) as error:
         return str(error)
+
+
+def attention_of(clf: Classifier, x: Tensor, row: Row, limit: int) -> State | str:
+    """What every token attends to, as bytes for a page; or the reason why there is none.
+
+    Args:
+        limit: bytes of weights, as in `hover_state`.
+    """
+    try:
+        state = hover_state(trace(clf, x), background=row.background, box=row.box, limit=limit)
+    except (ValueError, RuntimeError) as error:
+        return str(error)
+    if state["layers"][-1]["rows"] is None:
+        return f"its attention is too large for this page ({limit / 1e6:.1f} MB). Compare fewer photographs or models."
+    return state

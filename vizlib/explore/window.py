@@ -10,6 +10,7 @@ from torch import Tensor
 from vizlib.types import Classifier
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom as shares of the photograph
+WHOLE: Box = (0.0, 0.0, 1.0, 1.0)
 
 
 def window(clf: Classifier, size: tuple[int, int]) -> Box | None:
@@ -41,15 +42,20 @@ def window(clf: Classifier, size: tuple[int, int]) -> Box | None:
 
 def sharp(clf: Classifier, photo: Image.Image, longest: int = 420) -> Tensor | None:
     """What the model sees of a photograph, at the own resolution: (3, h, w) in [0, 1], or None."""
-    box = window(clf, photo.size)
-    if box is None:
-        return None
+    return seen_part(clf, photo, longest)[0]
+
+
+def seen_part(clf: Classifier, photo: Image.Image | Tensor, longest: int = 420) -> tuple[Tensor | None, Box]:
+    """As `sharp`, and the box of the photograph that this is; (None, WHOLE) where there is no such box."""
+    box = window(clf, photo.size) if isinstance(photo, Image.Image) else None
+    if box is None or not isinstance(photo, Image.Image):
+        return None, WHOLE
     _, h, w = clf.input_size
     scale = longest / max(h, w)
     pixels = tuple(share * size for share, size in zip(box, photo.size * 2, strict=True))
     shape = (round(w * scale), round(h * scale))
     crop = photo.resize(shape, Image.Resampling.LANCZOS, box=pixels)  # type: ignore[arg-type]
-    return torch.from_numpy(np.array(crop)).permute(2, 0, 1) / 255
+    return torch.from_numpy(np.array(crop)).permute(2, 0, 1) / 255, box
 
 
 def _span(seen: Tensor, across: int) -> tuple[float, float] | None:

@@ -7,13 +7,10 @@ what 255 means: its largest weight on a patch. Weights on prefix tokens, often f
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import io
-import json
 from collections.abc import Sequence
 from dataclasses import replace
-from importlib.resources import files
 from typing import Any
 
 import numpy as np
@@ -23,6 +20,7 @@ from torch import Tensor
 
 from vizlib.attention import Attention
 from vizlib.show import colour
+from vizlib.show.assets import asset, module, packed
 from vizlib.tokens import Tokens
 from vizlib.types import Trace
 
@@ -32,13 +30,19 @@ LIMIT = 24_000_000  # bytes of weights that one model may send at once
 
 
 def hover_state(
-    trace: Trace, photo: int = 0, *, background: Tensor | None = None, limit: int = LIMIT
+    trace: Trace,
+    photo: int = 0,
+    *,
+    background: Tensor | None = None,
+    box: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0),
+    limit: int = LIMIT,
 ) -> State:
     """What the browser needs to draw the attention of one photograph: numbers, texts and bytes.
 
     Args:
         photo: which photograph of the batch.
         background: (3, h, w) in [0, 1] to lay the weights over; by default the model's input.
+        box: which part of the photograph the model saw: left, top, right, bottom in [0, 1].
         limit: bytes of weights; what goes beyond is left out, the first layers first. A layer without weights
             has `rows` None: the widget fetches it when it is chosen, a saved page says that it is not there.
 
@@ -62,6 +66,7 @@ def hover_state(
         "caption": f"{label}, {float(trace.logits[photo].softmax(-1)[target]):.0%}",
         "aspect": image.shape[-2] / image.shape[-1],
         "photo": _png(image),
+        "box": list(box),
         "layers": layers[::-1],
         "colours": {name: colour.table(name) for name in COLOURS},
     }
@@ -170,26 +175,18 @@ def _png(image: Tensor) -> bytes:
     return file.getvalue()
 
 
-def widget_files() -> tuple[str, str]:
-    """Source of the module and of the style sheet."""
-    here = files("vizlib.show")
-    return here.joinpath("hover.js").read_text("utf-8"), here.joinpath("hover.css").read_text("utf-8")
-
-
 def hover_html(states: Sequence[State]) -> str:
     """The models side by side as a fragment of a page that needs no network and no kernel.
 
     Args:
         states: what `hover_state` made of each model.
     """
-    packed = json.dumps({"panels": list(states)}, default=lambda raw: base64.b64encode(raw).decode("ascii"))
-    packed = packed.replace("<", "\\u003c")  # no text in it can end the script element
-    script, style = widget_files()
-    name = f"vizlib-hover-{hashlib.sha256(packed.encode()).hexdigest()[:12]}"
+    state = packed({"panels": list(states)})
+    name = f"vizlib-hover-{hashlib.sha256(state.encode()).hexdigest()[:12]}"
     return (
-        f'<style>\n{style}</style>\n<div id="{name}"></div>\n'
-        f'<script type="application/json" id="{name}-state">{packed}</script>\n'
-        f'<script type="module">\n{script}\n'
+        f'<style>\n{asset("hover.css")}</style>\n<div id="{name}"></div>\n'
+        f'<script type="application/json" id="{name}-state">{state}</script>\n'
+        f'<script type="module">\n{module("hover.js")}\n'
         f'const state = JSON.parse(document.getElementById("{name}-state").textContent);\n'
-        f'mount(document.getElementById("{name}"), state);\n</script>\n'
+        f'mountHover(document.getElementById("{name}"), state);\n</script>\n'
     )

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import base64
 import io
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
-from importlib import resources
 from typing import Any
 
 import numpy as np
@@ -16,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from vizlib.show import colour
+from vizlib.show.assets import asset, base64_of, module, packed
 from vizlib.show.caption import CLASS_BLIND, peak, subject
 from vizlib.types import Heatmap
 
@@ -29,6 +27,8 @@ class Row:
         background: (3, h', w') in [0, 1], the same part of the scene to lay the maps over.
         top: the likeliest classes with their probabilities.
         cells: a heatmap of one photograph per method, or the reason why there is none.
+        box: which part of the photograph the model saw: left, top, right, bottom in [0, 1].
+        attention: what `hover_state` made, the reason why there is none, or None: not asked for.
     """
 
     model: str
@@ -36,8 +36,10 @@ class Row:
     image: Tensor
     background: Tensor
     top: tuple[tuple[str, float], ...]
-    cells: tuple[Heatmap | str, ...]
+    cells: tuple[Heatmap | str, ...] = ()
     note: str = ""
+    box: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)
+    attention: dict[str, Any] | str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,10 +57,10 @@ def fragment(sheets: Sequence[Sheet], *, controls: bool = True) -> tuple[str, di
 
     Returns:
         The HTML, every name in it escaped; and a JSON-ready state: the colour tables, the photographs as data
-        URIs, the raw values of every map as base64 of little-endian float32.
+        URIs, the raw values of every map as base64 of little-endian float32, the attention of each sheet.
     """
-    tables = {kind: _base64(colour.table(name)) for kind, name in _TABLES.items()}
-    state: dict[str, Any] = {"tables": tables, "images": [], "cells": []}
+    tables = {kind: base64_of(colour.table(name)) for kind, name in _TABLES.items()}
+    state: dict[str, Any] = {"tables": tables, "images": [], "cells": [], "hover": []}
     body = "".join(_sheet(i, sheet, state) for i, sheet in enumerate(sheets))
     return (_CONTROLS if controls else "") + body + '<div class="vl-speak" aria-live="polite"></div>', state
 
@@ -71,20 +73,15 @@ def page(sheets: Sequence[Sheet], table: str, title: str) -> str:
         title: text of the heading.
     """
     body, state = fragment(sheets, controls=False)
-    return _asset("report.html").format(
+    return asset("report.html").format(
         title=escape(title),
-        style=_asset("maps.css"),
-        script=_asset("maps.js"),
+        style=asset("maps.css") + asset("hover.css"),
+        script=module("report.js"),
         controls=_CONTROLS,
         table=table,
         body=body,
-        state=json.dumps(state).replace("<", "\\u003c"),  # no text in it can end the script element
+        state=packed(state),
     )
-
-
-def widget_files() -> tuple[str, str]:
-    """Source of the module and of the style sheet, for a widget."""
-    return _asset("maps.js"), _asset("maps.css")
 
 
 _TABLES = {"sequential": colour.SEQUENTIAL, "diverging": colour.DIVERGING}
@@ -101,13 +98,29 @@ _CONTROLS = """
 
 def _sheet(number: int, sheet: Sheet, state: dict[str, Any]) -> str:
     heads = "".join(f'<th scope="col">{escape(method)}</th>' for method in sheet.methods)
+    first = len(state["images"])
     rows = "".join(_row(number, sheet, row, state) for row in sheet.rows)
     note = f'<p class="vl-note">{escape(sheet.note)}</p>' if sheet.note else ""
     return (
         f'<section class="vl-sheet"><h2>{escape(sheet.photo)}</h2>{note}'
         f'<div class="vl-scroll"><table class="vl-grid"><thead><tr><th scope="col">model</th>'
         f'<th scope="col">its input</th>{heads}</tr></thead>'
-        f"<tbody>{rows}</tbody></table></div></section>"
+        f"<tbody>{rows}</tbody></table></div>{_attention(sheet, state, first)}</section>"
+    )
+
+
+def _attention(sheet: Sheet, state: dict[str, Any], first: int) -> str:
+    """What the tokens attend to, for the models that have attention; `first` is the image of the first row."""
+    found = {first + i: row.attention for i, row in enumerate(sheet.rows) if isinstance(row.attention, dict)}
+    number = len(state["hover"])
+    state["hover"].append([panel | {"photo": image} for image, panel in found.items()])
+    reasons = [(row.model, row.attention) for row in sheet.rows if isinstance(row.attention, str)]
+    told = "".join(f'<p class="vl-soft">{escape(model)}: {escape(why)}</p>' for model, why in reasons)
+    if not found:
+        return told
+    return (
+        f'<details class="vl-attention" data-hover="{number}" {"" if number else "open"}>'
+        f"<summary>What does the token under the pointer attend to?</summary><div></div>{told}</details>"
     )
 
 
@@ -148,9 +161,10 @@ def _cell(number: int, method: str, row: Row, cell: Heatmap | str, state: dict[s
             "method": method,
             "name": f"{row.model}, {method}",
             "image": len(state["images"]) - 1,
+            "box": row.box,
             "aspect": row.background.shape[-2] / row.background.shape[-1],
             "shape": list(values.shape),
-            "values": _base64(values.numpy().astype("<f4").tobytes()),
+            "values": base64_of(values.numpy().astype("<f4").tobytes()),
             "low": float(values.min()),
             "high": float(values.max()),
             "signed": scale.signed,
@@ -178,12 +192,4 @@ def _photograph(image: Tensor, longest: int = 420) -> str:
     picture.thumbnail((longest, longest))
     file = io.BytesIO()
     picture.save(file, "JPEG", quality=90)
-    return f"data:image/jpeg;base64,{_base64(file.getvalue())}"
-
-
-def _base64(raw: bytes) -> str:
-    return base64.b64encode(raw).decode("ascii")
-
-
-def _asset(name: str) -> str:
-    return resources.files("vizlib.show").joinpath(name).read_text("utf-8")
+    return f"data:image/jpeg;base64,{base64_of(file.getvalue())}"

@@ -1,12 +1,7 @@
 // Maps over photographs in the browser: raw values in, colours out, one cursor for all maps of a photograph.
-// One module without dependencies: inlined in the saved report, and the front end of the explorer's widget.
-
-const bytes = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
-
-const number = (value) => {
-  const size = Math.abs(value);
-  return size !== 0 && (size < 1e-3 || size >= 1e4) ? value.toExponential(2) : String(+value.toPrecision(3));
-};
+import {
+  ARROWS, colourTables, colourText, intoBox, number, numbers, outOfBox, pointIn, shadeOf, stepped,
+} from "./page.js";
 
 // Smallest and largest value to draw: from zero unless asked otherwise; signed maps symmetric round zero.
 function limits(cells, fromZero) {
@@ -42,24 +37,21 @@ function draw(cell, settings) {
   for (let i = 0, p = 0; i < canvas.height; i++) {
     for (let j = 0; j < canvas.width; j++, p += 4) {
       const value = sample(cell, (i + 0.5) / canvas.height, (j + 0.5) / canvas.width, settings.smooth);
-      const shade = 3 * Math.round(255 * Math.min(Math.max((value - low) / (high - low), 0), 1));
+      const shade = shadeOf((value - low) / (high - low));
       pixels.data.set([table[shade], table[shade + 1], table[shade + 2], 255], p);
     }
   }
   context.putImageData(pixels, 0, 0);
-  const stops = Array.from({ length: 17 }, (_, k) => {
-    const shade = 3 * Math.round((255 * k) / 16);
-    return `rgb(${table[shade]} ${table[shade + 1]} ${table[shade + 2]})`;
-  });
+  const stops = Array.from({ length: 17 }, (_, k) => colourText(table, k / 16));
   bar.style.background = `linear-gradient(to right, ${stops.join(",")})`;
   scale.forEach((place, k) => (place.textContent = number(low + ((high - low) * k) / 2)));
 }
 
 function prepare(root, state) {
-  const tables = { sequential: bytes(state.tables.sequential), diverging: bytes(state.tables.diverging) };
+  const tables = colourTables(state.tables);
   const cells = [...root.querySelectorAll("[data-cell]")].map((figure) => {
     const cell = { ...state.cells[figure.dataset.cell], figure, tables, peers: [] };
-    cell.values = new Float32Array(bytes(cell.values).buffer);
+    cell.values = numbers(Float32Array, cell.values);
     cell.stack = figure.querySelector(".vl-stack");
     cell.canvas = figure.querySelector("canvas");
     cell.cursor = figure.querySelector(".vl-cursor");
@@ -73,49 +65,39 @@ function prepare(root, state) {
   return cells;
 }
 
-// Shows the point in every map of the same photograph; null takes it away.
+// Shows a point of the photograph in every map of it; null takes it away.
 function point(cells, sheet, place) {
   for (const cell of cells.filter((c) => c.sheet === sheet)) {
-    cell.cursor.hidden = !place;
-    cell.readout.textContent = place ? `${number(sample(cell, ...place, false))} ${cell.unit}` : cell.hint;
-    if (!place) continue;
-    cell.cursor.style.top = `${100 * place[0]}%`;
-    cell.cursor.style.left = `${100 * place[1]}%`;
+    const own = place && intoBox(cell.box, place);
+    cell.cursor.hidden = !own;
+    cell.readout.textContent = own ? reading(cell, own) : place ? "not in what this model sees" : cell.hint;
+    if (!own) continue;
+    cell.cursor.style.top = `${100 * own[0]}%`;
+    cell.cursor.style.left = `${100 * own[1]}%`;
   }
 }
 
+const reading = (cell, own) => `${number(sample(cell, ...own, false))} ${cell.unit}`;
+
 function follow(root, cells, speak) {
-  const pinned = new Map(); // sheet -> (row, column) in [0, 1]
-  const say = (cell, [row, column]) =>
-    (speak.textContent = `${cell.name}: ${number(sample(cell, row, column, false))} ${cell.unit} at row ` +
-      `${row.toFixed(2)}, column ${column.toFixed(2)}`);
+  const pinned = new Map(); // sheet -> [row, column] of the photograph
+  const pin = (cell, own) => {
+    pinned.set(cell.sheet, outOfBox(cell.box, own));
+    point(cells, cell.sheet, pinned.get(cell.sheet));
+    const [row, column] = own.map((v) => v.toFixed(2));
+    speak.textContent = `${cell.name}: ${reading(cell, own)} at row ${row}, column ${column}`;
+  };
   for (const cell of cells) {
-    const where = (event) => {
-      const box = cell.stack.getBoundingClientRect();
-      const inside = (v) => Math.min(Math.max(v, 0), 0.9999);
-      return [inside((event.clientY - box.top) / box.height), inside((event.clientX - box.left) / box.width)];
-    };
-    cell.stack.addEventListener("pointermove", (event) => point(cells, cell.sheet, where(event)));
+    const where = (event) => pointIn(cell.stack, event);
+    cell.stack.addEventListener("pointermove", (event) => point(cells, cell.sheet, outOfBox(cell.box, where(event))));
     cell.stack.addEventListener("pointerleave", () => point(cells, cell.sheet, pinned.get(cell.sheet) ?? null));
-    cell.stack.addEventListener("click", (event) => {
-      pinned.set(cell.sheet, where(event));
-      point(cells, cell.sheet, pinned.get(cell.sheet));
-      say(cell, pinned.get(cell.sheet));
-    });
+    cell.stack.addEventListener("click", (event) => pin(cell, where(event)));
     cell.stack.addEventListener("keydown", (event) => {
-      const step = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[event.key];
-      if (!step) return;
+      if (!(event.key in ARROWS)) return;
       event.preventDefault();
       event.stopPropagation(); // a notebook would move its cell selection
-      const [row, column] = pinned.get(cell.sheet) ?? [0.5, 0.5];
-      const moved = [row, column].map((v, axis) => {
-        const cellsAcross = cell.shape[axis];
-        const next = Math.floor(v * cellsAcross) + step[axis];
-        return (Math.min(Math.max(next, 0), cellsAcross - 1) + 0.5) / cellsAcross;
-      });
-      pinned.set(cell.sheet, moved);
-      point(cells, cell.sheet, moved);
-      say(cell, moved);
+      const from = pinned.has(cell.sheet) ? intoBox(cell.box, pinned.get(cell.sheet)) : null;
+      pin(cell, stepped(from ?? [0.5, 0.5], cell.shape, event.key));
     });
   }
   root.addEventListener("keydown", (event) => {
@@ -127,7 +109,7 @@ function follow(root, cells, speak) {
 
 const START = { opacity: 0.6, smooth: true, zero: true, shared: false, colour: false };
 
-export function mount(root, state, settings = { ...START }) {
+export function mountMaps(root, state, settings = { ...START }) {
   const cells = prepare(root, state);
   const show = () => {
     root.style.setProperty("--vl-opacity", settings.opacity);
@@ -152,20 +134,3 @@ export function mount(root, state, settings = { ...START }) {
   show();
   return { cells, settings };
 }
-
-// The front end of an anywidget whose `content` is {html, state}; the settings outlive a change of content.
-export default {
-  render({ model, el }) {
-    let settings;
-    const fill = () => {
-      const root = document.createElement("div");
-      root.className = "vl-root";
-      root.innerHTML = model.get("content").html;
-      el.replaceChildren(root);
-      settings = mount(root, model.get("content").state, settings).settings;
-    };
-    model.on("change:content", fill);
-    fill();
-    return () => model.off("change:content", fill);
-  },
-};
