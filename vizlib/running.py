@@ -40,7 +40,8 @@ def unchanged(module: nn.Module, *, seed: int | None = None) -> Iterator[None]:
             yield
         finally:
             for m, training in modes:
-                m.training = training
+                if m.training != training:  # to set it takes far longer than to look
+                    m.training = training
             for p in frozen:
                 p.requires_grad_(True)
 
