@@ -25,12 +25,16 @@ _PUBLIC = {
     "explain": "vizlib.methods.table:explain",
     "contrast": "vizlib.methods.table:contrast",
     "METHODS": "vizlib.methods.table:METHODS",
+    "faithfulness": "vizlib.measure.faithfulness:faithfulness",
+    "METRICS": "vizlib.measure.faithfulness:METRICS",
     "cost": "vizlib.measure.cost:cost",
+    "tradeoff": "vizlib.explore.tradeoff:tradeoff",
     "plot": "vizlib.show.plot",
     "summary": "vizlib.explore.summary:summary",
     "compare": "vizlib.explore.compare:compare",
     "hover": "vizlib.explore.hover:hover",
     "explorer": "vizlib.explore.explorer:explorer",
+    "gates_explorer": "vizlib.explore.gates:gates_explorer",
     "Classifier": "vizlib.types:Classifier",
     "Heatmap": "vizlib.types:Heatmap",
     "Attention": "vizlib.attention:Attention",
@@ -38,6 +42,7 @@ _PUBLIC = {
     "Trace": "vizlib.types:Trace",
     "Cost": "vizlib.types:Cost",
     "Curve": "vizlib.types:Curve",
+    "Score": "vizlib.types:Score",
 }
 __all__ = ["__version__", *_PUBLIC]
 

@@ -276,10 +276,49 @@ class Cost:
 
 @dataclass(frozen=True, eq=False)
 class Curve:
-    """How the target's probability (b, t) falls or rises as a fraction (t,) of the image is deleted or inserted."""
+    """How the target's probability falls or rises as more and more of the photograph is deleted or inserted.
+
+    Attributes:
+        fraction: (t,) share of the pixels.
+        score: (b, t) probability.
+        auc: (b,) area under each curve over the measured fractions, divided by their span.
+        kind: row of METRICS;  baseline: what stands where nothing of the photograph is left.
+        references: the same for maps that know nothing, "random" and "centre".
+        beats: by a reference's name, whether these maps are better than it.
+        verdict: all of that as a sentence.
+    """
 
     fraction: Tensor
     score: Tensor
     auc: Tensor
     kind: str
     higher_is_better: bool
+    unit: str = "probability"
+    baseline: str = ""
+    references: dict[str, Curve] = field(default_factory=dict)
+    beats: dict[str, bool] = field(default_factory=dict)
+    verdict: str = ""
+
+    @property
+    def value(self) -> Tensor:
+        return self.auc
+
+    def __str__(self) -> str:
+        return self.verdict
+
+
+@dataclass(frozen=True, eq=False)
+class Score:
+    """How maps do by a metric that is one number per photograph: value (b,); the rest as in `Curve`."""
+
+    value: Tensor
+    kind: str
+    higher_is_better: bool
+    unit: str
+    baseline: str = ""
+    references: dict[str, Score] = field(default_factory=dict)
+    beats: dict[str, bool] = field(default_factory=dict)
+    verdict: str = ""
+
+    def __str__(self) -> str:
+        return self.verdict

@@ -1,0 +1,76 @@
+"""What every metric of faithfulness is given: photographs, maps at pixel resolution, and batched runs of the model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from vizlib.running import logits_of, unchanged
+from vizlib.types import Classifier
+
+Make = Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """Maps to judge, beside the photographs and the classifier that they speak about.
+
+    Attributes:
+        x: (b, c, h, w), prepared.
+        maps: (b, h, w) in float32, at pixel resolution, signed.
+        target: (b,) the class whose score is followed.
+        batch: how many images go through the model at once.
+        again: makes the maps (b, h, w) of other photographs for the same targets, by the same method.
+        masks: (b, h, w), True where the object lies; None where this is not known.
+        seed: of everything that is drawn.
+    """
+
+    clf: Classifier
+    x: Tensor
+    maps: Tensor
+    target: Tensor
+    batch: int
+    again: Callable[[Tensor, Tensor], Tensor]
+    masks: Tensor | None = None
+    seed: int = 0
+
+    @torch.no_grad()
+    def scores(self, steps: int, make: Make, *, logits: bool = False) -> Tensor:
+        """The target's score on images made from each photograph: (b, steps), in float32.
+
+        Batches run over photographs and steps alike, so that they are full whatever the number of either.
+
+        Args:
+            make: indices of photographs (m,) and of steps (m,) -> images (m, c, h, w).
+            logits: the target's logit instead of its probability.
+        """
+        found = []
+        every = torch.arange(len(self.x) * steps, device=self.x.device)
+        with unchanged(self.clf.module):
+            for part in every.split(self.batch):
+                photo, step = part // steps, part % steps
+                out = logits_of(self.clf.module(make(photo, step).to(self.x.dtype))).float()
+                out = out if logits else out.softmax(1)
+                found.append(out.gather(1, self.target[photo, None])[:, 0])
+        return torch.cat(found).view(len(self.x), steps)
+
+    def generator(self) -> torch.Generator:
+        """The same draws on every device, for every map."""
+        return torch.Generator().manual_seed(self.seed)
+
+
+def ranks(maps: Tensor, seed: int = 0) -> Tensor:
+    """The place of every pixel among those of its map, 0 the largest value: (b, h, w) -> (b, h, w).
+
+    Equal values come in random order, the same for every map: in reading order, a map with large flat parts would be
+    judged by the upper edge of the photograph.
+    """
+    flat = maps.flatten(1)
+    n = flat.shape[1]
+    shuffled = torch.randperm(n, generator=torch.Generator().manual_seed(seed)).to(maps.device)
+    order = shuffled[flat[:, shuffled].argsort(dim=1, descending=True, stable=True)]
+    places = torch.arange(n, device=maps.device).expand_as(order)
+    return torch.empty_like(order).scatter_(1, order, places).view_as(maps)
