@@ -2,11 +2,12 @@ PYTHON ?= python3
 VENV ?= .venv
 EXTRAS ?= dev,hf
 OUT ?= out
+DATA ?= $(VIZLIB_DATA)
 BIN := $(VENV)/bin
 READY := $(VENV)/.vizlib-ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo lab test test-families browser bench notebooks lint clean
+.PHONY: help setup demo lab test test-families browser bench zoo notebooks lint clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -36,6 +37,13 @@ browser: $(READY)  ## run the tests that need a browser (Chromium)
 
 bench: $(READY)  ## measure what each method costs beside a plain forward
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.cost
+
+zoo: $(READY)  ## train all members of the zoo again: make zoo DATA=FOLDER_OR_TAR
+	test -n "$(DATA)" || { echo "make zoo needs the photo set: make zoo DATA=FOLDER_OR_TAR" >&2; exit 2; }
+	for name in $$($(BIN)/python -c 'from vizlib.models import zoo; print(*zoo.names())'); do \
+	  $(BIN)/vizlib train $$name --data "$(DATA)" --dataset "Tiny-ImageNet, 20 classes" --threads 1 --resume \
+	  && cp runs/$$name/$$name.safetensors runs/$$name/$$name.json runs/$$name/$$name.confusion.csv vizlib/models/weights/ \
+	  || exit 1; done
 
 notebooks: $(READY)  ## run every notebook from top to bottom
 	$(BIN)/python -m pytest --nbmake -p no:cacheprovider notebooks

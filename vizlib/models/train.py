@@ -41,6 +41,7 @@ from vizlib.models import zoo
 from vizlib.models.cards import export, write_whole
 from vizlib.models.photos import Photos, augmentation, preprocessing
 from vizlib.models.recipe import Recipe
+from vizlib.tiny_imagenet import tiny_imagenet20
 
 
 class Run:
@@ -321,7 +322,7 @@ def parser() -> argparse.ArgumentParser:
     """Return the command line."""
     options = argparse.ArgumentParser("vizlib train", description="Train a member of the zoo on your photos.")
     options.add_argument("name", choices=zoo.names(), help="which network")
-    options.add_argument("--data", type=Path, required=True, help="folder with train/CLASS/ and val/CLASS/")
+    options.add_argument("--data", type=Path, required=True, help="folder or tar of train/CLASS/ and val/CLASS/")
     options.add_argument("--dataset", default="", help="the photos' name on the card; default: the folder's")
     options.add_argument("--out", type=Path, help="folder of all that is written; default: runs/NAME")
     options.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
@@ -337,7 +338,8 @@ def main(argv: list[str] | None = None) -> None:
     if options.threads:
         torch.set_num_threads(options.threads)
     out = options.out or Path("runs") / options.name
-    run = Run(options.name, options.data, out, recipes.from_options(options))
+    data = tiny_imagenet20(options.data) if options.data.is_file() else options.data
+    run = Run(options.name, data, out, recipes.from_options(options))
     if options.resume:
         run.resume()
     run.train(options.stop)
