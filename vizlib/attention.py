@@ -22,10 +22,14 @@ class Attention:
 
     Attributes:
         kind: "spatial" (keys lie in the image), "channel" (keys are channels: XCiT, half of DaViT), "pooling" (softmax
-            over places without queries: CoaT, GC blocks, class-attention pooling without q), "linear" (no softmax) or
-            "batch" (keys are the photographs of the batch: CSATv2).
+            over places without queries: GC blocks, class-attention pooling without q), "linear" (from places to places,
+            but no matrix is made: Performer, EfficientViT, Linformer) or "batch" (keys are the photographs of the
+            batch: CSATv2).
         query: (b, g, a, q, d); key: (b, g, a, k, d); scale and mask as the model used them.
         softmax: (b, g, a, q, k), rows sum to 1;  matrix: the one that was applied (differs under talking heads).
+        inner: (b, g, a, m, k) of linear attention: what is above is then of shape (…, q, m), with m features or
+            projected keys in the place of the keys, and matrix @ inner is the matrix that the operation implies.
+        signed: the implied matrix has entries below zero: it is no distribution.
         value: (b, g, a, k, d);  output: (b, g, a, q, d) = matrix @ value;  gradient: of the target's logit, like
             the output.
         width: channels that it writes, over all heads.
@@ -46,6 +50,8 @@ class Attention:
     mask: Tensor | None = None
     softmax: Tensor | None = None
     matrix: Tensor | None = None
+    inner: Tensor | None = None
+    signed: bool = False
     gradient: Tensor | None = None
     image: Tensor = field(default_factory=lambda: torch.zeros(0))
     model: str = ""
@@ -67,12 +73,23 @@ class Attention:
     def weights(self, queries: slice = slice(None), *, applied: bool = False) -> Tensor:
         """Attention weights (b, g, a, q', k) of the chosen query slots, every row summing to 1.
 
+        Of linear attention these are the rows of the matrix that it implies, scaled to sum to 1 as the models do; as
+        applied where it has entries below zero (Linformer).
+
         Args:
             queries: which query slots, in each group.
             applied: the matrix that was applied to the values instead of the softmax (they differ where heads are
                 mixed after the softmax; its rows need not sum to 1).
         """
-        made = self.matrix if applied and self.matrix is not None else self.softmax
+        rows = self._rows(queries, applied)
+        if self.inner is None:
+            return rows
+        rows = rows @ self.inner.to(rows.dtype)
+        return rows if applied or self.signed else rows / _above_zero(rows.sum(-1, keepdim=True))
+
+    def _rows(self, queries: slice, applied: bool) -> Tensor:
+        """Weights over the keys, or over what stands in their place in linear attention."""
+        made = self.matrix if self.matrix is not None and (applied or self.softmax is None) else self.softmax
         if made is not None:
             return made[..., queries, :]
         if self.query is None or self.key is None:
@@ -109,6 +126,8 @@ class Attention:
         Args:
             relevance: carry with relu(∇A ⊙ A) instead of A.
         """
+        if self.inner is not None and not relevance:
+            return self._carry_through(self.inner.to(mass.dtype), mass)
         if self.heads > 1 and self.shape[3] * self.shape[4] > SHORT:
             return torch.cat([self._head(h).carry(mass, relevance=relevance) for h in range(self.heads)], 2)
         carried = mass.new_zeros(*self.shape[:3], self.shape[4])
@@ -118,9 +137,17 @@ class Attention:
                 carried += torch.einsum("bgq,bgaqk->bgak", mass[..., part], rows.to(mass.dtype))
         return carried
 
+    def _carry_through(self, inner: Tensor, mass: Tensor) -> Tensor:
+        """Mass carried by linear attention, in time and memory linear in the number of tokens as well."""
+        rows = self._rows(slice(None), applied=False).to(mass.dtype)  # (b, g, a, q, m)
+        each = mass[:, :, None, None]  # (b, g, 1, 1, q)
+        if not self.signed:
+            each = each / _above_zero(rows @ inner.sum(-1, keepdim=True)).mT  # (b, g, a, 1, q)
+        return (each @ rows @ inner).squeeze(3)
+
     def _head(self, head: int) -> Attention:
         """One head as an operation of its own: (b, g, 1, …)."""
-        names = ("value", "output", "query", "key", "mask", "softmax", "matrix", "gradient")
+        names = ("value", "output", "query", "key", "mask", "softmax", "matrix", "inner", "gradient")
         parts: dict[str, Any] = {n: t for n in names if (t := getattr(self, n)) is not None}
         return replace(self, **{n: t[:, :, head : head + 1] if t.shape[2] > 1 else t for n, t in parts.items()})
 
@@ -176,3 +203,8 @@ class Attention:
                 f"another point, or 'mean'."
             )
         return mass / total
+
+
+def _above_zero(sums: Tensor) -> Tensor:
+    """Sums to divide by: a query that matches no key at all has a row of zeros."""
+    return sums.clamp(min=torch.finfo(sums.dtype).tiny)

@@ -117,20 +117,21 @@ def attention(subject: Subject) -> str:
     trace = subject.trace
     assert bool(plain.isfinite().all()), "logits that are not finite"
     assert torch.equal(plain, trace.logits), "the logits change"
-    found = Counter(math.prod(op.shape) for op in trace.attentions.values())
+    own = [op for op in trace.attentions.values() if op.softmax is not None or op.query is not None]  # with a softmax
+    found = Counter(math.prod(op.shape) for op in own)
     assert not found - softmaxes.sizes, f"matrices of sizes {found - softmaxes.sizes} that the model never made"
     left = (softmaxes.sizes - found).total()
     gates = sum(g.activation == "softmax" for g in trace.gates.values())
     assert left == gates, f"{found.total()} operations and {gates} gates for {softmaxes.sizes.total()} softmaxes"
     faults = [fault for op in trace.attentions.values() for fault in _faults(op)]
     assert not faults, f"{len(faults)} faults: {'; '.join(faults[:4])}"
-    return f"{found.total()}" if found else ""
+    return f"{len(trace.attentions)}" if trace.attentions else ""
 
 
 def _faults(op: Attention) -> list[str]:
     faults = []
     rows = op.weights().sum(-1)
-    if not bool(((rows - 1).abs() < 1e-5).all()):
+    if not op.signed and not bool(((rows - 1).abs() < 1e-5).all()):
         faults.append(f"{op.name}: a row sums to {float(rows.flatten()[(rows - 1).abs().argmax()]):.6f}")
     off = (op.weights(applied=True) @ op.value - op.output).abs().max() / op.output.abs().max().clamp(min=1e-12)
     if not float(off) < 1e-4:
@@ -143,7 +144,7 @@ def rollouts(subject: Subject) -> str:
     trace = subject.trace
     if not trace.attentions:
         return ""
-    spatial = {name for name, op in trace.attentions.items() if op.kind == "spatial"}
+    spatial = {name for name, op in trace.attentions.items() if op.kind == "spatial" or op.inner is not None}
     assert spatial, trace.obstacle
     assert not trace.obstacle, trace.obstacle
     assert {n for step in trace.steps for n in step} == spatial, "an operation is in no step"

@@ -22,7 +22,9 @@ from torch.utils._pytree import tree_leaves
 
 from vizlib.capture.arrange import Arrangement, arrange, tokens_of
 from vizlib.capture.cells import NOWHERE, PADDED, hull, settle
-from vizlib.capture.intercept import Interceptor, RawAttention, RawGate, Watcher
+from vizlib.capture.events import RawAttention, RawGate, Watcher
+from vizlib.capture.gates import gate_kind, is_swish
+from vizlib.capture.intercept import Interceptor
 from vizlib.capture.layout import Layout, read_layout
 from vizlib.capture.modules import ModulePath
 from vizlib.capture.places import PlaceMode
@@ -44,6 +46,8 @@ class Site:
     past: int  # bit i: it derives from operation i
     number: int
     width: int  # channels that it writes, over all heads
+    implied: bool = False  # its matrix over the tokens is a product that the model never makes
+    signed: bool = False  # which has entries below zero
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,17 +100,46 @@ class _Student(Watcher):
     def is_attention(self, event: int, raw: RawAttention) -> bool:
         if self.places.mark(raw.value) is None or raw.matrix is None or self.places.mark(raw.matrix) is None:
             return False
+        if raw.softmax is None:
+            return self._is_linear(raw)
         rows = raw.matrix.float().sum(-1)
         mixed = raw.softmax is not raw.matrix
         return mixed or bool((rows - 1).abs().max() < 1e-2)
+
+    def _is_linear(self, raw: RawAttention) -> bool:
+        """Features of places times a product that sums values over places."""
+        if self.places.mark(raw.output) is None or raw.inner is None:
+            return False
+        source = self._read(raw)
+        with _off():
+            lead = raw.output.shape[:-2]
+            written = settle(self._cells(raw.output, (-1,), lead, raw.output.shape[-2]))
+            return written.shape[-2] > 1 and self._implied(raw, source, lead)
+
+    def _read(self, raw: RawAttention) -> Tensor:
+        """The tensor (…, n, ·) whose slots lie where the tokens that are read do: values, or keys of linear attention."""
+        if raw.inner is None or raw.tokens is None:
+            return raw.value
+        keys = raw.inner.mT
+        return raw.tokens if self.places.mark(keys) is None else keys
+
+    def _implied(self, raw: RawAttention, source: Tensor, lead: torch.Size) -> bool:
+        """Has the value no places, being a product inner @ tokens whose tokens have them?"""
+        if raw.inner is None or raw.tokens is None:
+            return False
+        over, under = (settle(self._cells(t, (-1,), lead, t.shape[-2])) for t in (raw.value, source))
+        if over.shape[-2] > 1 or under.shape[-2] == 1:
+            return False
+        return torch.allclose(raw.value.float(), (raw.inner @ raw.tokens).float(), 1e-2, 1e-4)  # not changed in place
 
     def attention(self, event: int, raw: RawAttention) -> Tensor | None:
         marks = [self.places.mark(t) for t in (raw.query, raw.key, raw.value, raw.matrix)]
         past = 0
         for mark in marks:
             past |= mark.past if mark else 0
+        source = self._read(raw)
         with _off():
-            site = self._site(raw, past)
+            site = self._site(raw, source, past)
         self.sites[event] = site
         self.places.passed(raw.output, site.number)
         return raw.output  # what the model goes on with is to derive from it
@@ -120,9 +153,11 @@ class _Student(Watcher):
         cells = cells.reshape(*[1] * (len(lead) + 2 - tensor.ndim), *cells.shape)
         return cells.squeeze(-2).expand(*lead, n, 5).reshape(lead.numel(), n, 5)
 
-    def _site(self, raw: RawAttention, past: int) -> Site:
+    def _site(self, raw: RawAttention, source: Tensor, past: int) -> Site:
         lead = raw.output.shape[:-2]
-        keys = self._cells(raw.value, (-1,), lead, raw.value.shape[-2])
+        implied = self._implied(raw, source, lead)
+        source = source if implied else raw.value
+        keys = self._cells(source, (-1,), lead, source.shape[-2])
         outputs = self._cells(raw.output, (-1,), lead, raw.output.shape[-2])
         queries = outputs if raw.query is None else self._cells(raw.query, (-1,), lead, raw.output.shape[-2])
         among_photos = _mixes_samples(keys)
@@ -139,11 +174,17 @@ class _Student(Watcher):
         kind: AttentionKind = "spatial" if raw.queries or at_output.grid else "pooling"
         if at_key.grid is None:
             kind = "batch" if among_photos else "channel" if raw.queries else "linear"
+        elif implied:
+            kind = "linear"
         if _written_elsewhere(at_output, at_key):
             at_output = at_key
         name = _numbered(self.path.here, [s.name for s in self.sites.values()])
         width = arrangement.heads * raw.value.shape[-1]
-        return Site(name, kind, arrangement, at_query, at_key, at_output, past, len(self.sites), width)
+        signed = implied and any(t is not None and bool((t < 0).any()) for t in (raw.matrix, raw.inner))
+        return Site(
+            name, kind, arrangement, at_query, at_key, at_output, past, len(self.sites), width,
+            implied and kind == "linear", signed,
+        )  # fmt: skip
 
     def is_gate(self, event: int, raw: RawGate) -> bool:
         mark = self.places.mark(raw.features)
@@ -151,9 +192,9 @@ class _Student(Watcher):
         if mark is None or features.ndim < 2 or not features.is_floating_point():
             return False
         with _off():
-            if gate.numel() > features.numel() or (gate.numel() == features.numel() and _is_swish(raw)):
+            if gate.numel() > features.numel() or (gate.numel() == features.numel() and is_swish(raw)):
                 return False
-            found = _gate_kind(gate, features, mark.cells)
+            found = gate_kind(gate, features, mark.cells)
         if found is None:
             return False
         name = _numbered(self.path.here, [s.name for s in self.gates.values()])
@@ -180,41 +221,6 @@ def _written_elsewhere(outputs: Tokens, keys: Tokens) -> bool:
 def _numbered(path: str, taken: list[str]) -> str:
     count = sum(name.partition("#")[0] == path for name in taken)
     return path if count == 0 else f"{path}#{count}"
-
-
-def _is_swish(raw: RawGate) -> bool:
-    """x · f(x): what multiplies x rises (or falls) with x itself, which is no gate but an activation function."""
-    if raw.features.shape != raw.values.shape:
-        return False
-    values = raw.values.float().flatten()
-    steps = values[raw.features.float().flatten().argsort()].diff()
-    slack = 1e-5 * (values.max() - values.min())
-    return bool((steps >= -slack).all() or (steps <= slack).all())
-
-
-def _gate_kind(gate: Tensor, features: Tensor, cells: Tensor) -> tuple[GateKind, int] | None:
-    """What a gate's values change along: channels, places, one axis, parallel paths or everything."""
-    n = features.ndim
-    sizes = [1] * (n - gate.ndim) + list(gate.shape)
-    if len(sizes) != n:
-        return None
-    cells = settle(cells)
-    space = [d for d in range(1, n) if cells.shape[d] > 1]
-    if n > 4 or (not space and n != 4):
-        return ("path", -1) if n > 2 else None
-    space = space or [2, 3]
-    rest = [d for d in range(1, n) if d not in space]
-    along = [d for d in range(1, n) if sizes[d] > 1]
-    if not rest or (not along and n != 4):
-        return None
-    channels = rest[-1] if len(rest) == 1 else -1
-    if channels == -1:
-        return ("path", -1)
-    if not set(along) & set(space):
-        return ("channel", channels)
-    if channels not in along:
-        return ("spatial", channels)
-    return ("full" if set(space) <= set(along) else "axis", channels)
 
 
 _known: WeakKeyDictionary[nn.Module, dict[Any, Any]] = WeakKeyDictionary()

@@ -3,6 +3,7 @@
 - `scaled_dot_product_attention` is let run as it is and its q, k, v are kept.
 - A softmax result is tagged; the first product with another activation that it enters (through dropout, head mixing,
   reshapes) is an attention operation with that matrix.
+- A product is remembered with its factors; features times a product of features and values is linear attention.
 - A sigmoid, hard-sigmoid or softmax result that multiplies features is a gate.
 
 Which of the products and multiplications are the real thing is decided once per model, in the study of `anatomy.py`
@@ -14,67 +15,15 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
+from torch.utils.weak import WeakIdKeyDictionary
 
-
-@dataclass(frozen=True, eq=False)
-class Tag:
-    """On a tensor: it is the result of this activation function, changed in shape or mixed at most."""
-
-    tensor: Any  # weak reference: an id may be used again
-    activation: str
-    source: Tensor  # the activation's own result
-    gate: Tensor  # the value before it was expanded to the shape of what it multiplies
-    queries: bool = True  # the softmax was taken over a product of two activations
-
-
-@dataclass(frozen=True, eq=False)
-class RawAttention:
-    """An attention operation as the model ran it, oriented as matrix (…, q, k) @ value (…, k, d) = output (…, q, d)."""
-
-    value: Tensor
-    output: Tensor
-    query: Tensor | None = None
-    key: Tensor | None = None
-    mask: Tensor | None = None
-    causal: bool = False
-    scale: float = 1.0
-    softmax: Tensor | None = None
-    matrix: Tensor | None = None
-    queries: bool = True
-    restore: Callable[[Tensor], Tensor] = lambda output: output  # from (…, q, d) back to the shape the model gave it
-
-
-@dataclass(frozen=True, eq=False)
-class RawGate:
-    values: Tensor
-    features: Tensor
-    activation: str
-
-
-class Watcher:
-    """What wants to know of the events of a forward. Each gets the number of the event, counted over both kinds."""
-
-    def softmax_over(self, scores: Tensor) -> bool:
-        """Is this the softmax of a product of activations? Asked when a softmax is made."""
-        return True
-
-    def attention(self, event: int, raw: RawAttention) -> Tensor | None:
-        """An attention operation; returns what the model shall go on with (oriented as raw.output), or None."""
-        return None
-
-    def is_attention(self, event: int, raw: RawAttention) -> bool:
-        """Is this product of a tagged softmax an attention operation?"""
-        raise NotImplementedError
-
-    def is_gate(self, event: int, raw: RawGate) -> bool:
-        """Is this multiplication a gate? A watcher that keeps gates does so here."""
-        raise NotImplementedError
+from vizlib.capture import products
+from vizlib.capture.events import Product, RawAttention, RawGate, Tag, Watcher
 
 
 class Interceptor(TorchFunctionMode):
@@ -85,6 +34,7 @@ class Interceptor(TorchFunctionMode):
         self.watcher = watcher
         self.events = 0
         self._tags: dict[int, Tag] = {}
+        self._products: WeakIdKeyDictionary = WeakIdKeyDictionary()
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -94,7 +44,9 @@ class Interceptor(TorchFunctionMode):
             return handler(self, func, args, kwargs)
         out = func(*args, **kwargs)
         if self._tags and args and isinstance(args[0], Tensor):
-            self._hand_on(name, args[0], out)
+            self.hand_on(name, args[0], out)
+        if name in ALIKE and isinstance(out, Tensor) and (made := self.product(args[0])) is not None:
+            self._products[out] = made
         return out
 
     def tag(self, tensor: Any) -> Tag | None:
@@ -107,7 +59,15 @@ class Interceptor(TorchFunctionMode):
             weakref.ref(tensor, lambda _: self._tags.pop(key, None)), activation, source, gate, queries
         )
 
-    def _hand_on(self, name: str, tensor: Any, out: Any) -> None:
+    def product(self, tensor: Any) -> Product | None:
+        """The factors of a tensor that is a product."""
+        found: Product | None = self._products.get(tensor) if isinstance(tensor, Tensor) else None
+        return found
+
+    def made(self, tensor: Tensor, left: Tensor, right: Tensor) -> None:
+        self._products[tensor] = Product(left, right)
+
+    def hand_on(self, name: str, tensor: Any, out: Any) -> None:
         """A result whose first operand is tagged is tagged too."""
         tag = self.tag(tensor)
         if tag is None:
@@ -158,111 +118,8 @@ def _fused(mode: Interceptor, func: Any, args: Any, kwargs: Any) -> Any:
     scale = given.get("scale")
     scale = q.shape[-1] ** -0.5 if scale is None else scale
     mode.next_event()
-    return mode.report(RawAttention(v, out, q, k, given.get("attn_mask"), bool(given.get("is_causal")), scale), out)
-
-
-def _product(mode: Interceptor, func: Any, args: Any, kwargs: Any) -> Any:
-    """matmul, bmm: attention where one side is a tagged softmax and its contracted axis the keys."""
-    out = func(*args, **kwargs)
-    if not mode._tags:
-        return out
-    left, right = args[:2] if len(args) > 1 else (args[0], kwargs.get("other", kwargs.get("mat2")))
-    if func.__name__ == "__rmatmul__":
-        left, right = right, left
-    tag, flipped = mode.tag(left), False
-    if tag is None:
-        tag, flipped = mode.tag(right), True
-    if tag is None or left.ndim < 2 or right.ndim < 2:
-        return out
-    if flipped:  # value (…, d, k) @ matrixᵀ (…, k, q)
-        raw = _applied(tag, right.transpose(-2, -1), left.transpose(-2, -1), out.transpose(-2, -1), _swap)
-    else:
-        raw = _applied(tag, left, right, out, _same)
-    return _decide(mode, raw, out, left if not flipped else right)
-
-
-def _same(output: Tensor) -> Tensor:
-    return output
-
-
-def _swap(output: Tensor) -> Tensor:
-    return output.transpose(-2, -1)
-
-
-def _applied(
-    tag: Tag, matrix: Tensor, value: Tensor, output: Tensor, restore: Callable[[Tensor], Tensor]
-) -> RawAttention:
-    softmax = tag.source if tag.source.shape == matrix.shape and tag.source is not matrix else matrix
-    return RawAttention(
-        value, output, softmax=softmax, matrix=matrix, queries=tag.queries, restore=restore
-    )
-
-
-def _decide(mode: Interceptor, raw: RawAttention, out: Tensor, tagged: Tensor) -> Tensor:
-    if mode.watcher.is_attention(mode.next_event(), raw):
-        return mode.report(raw, out)
-    mode._hand_on("", tagged, out)
-    return out
-
-
-def _einsum(mode: Interceptor, func: Any, args: Any, kwargs: Any) -> Any:
-    out = func(*args, **kwargs)
-    operands = list(args[1]) if len(args) == 2 and isinstance(args[1], list | tuple) else list(args[1:])
-    tags = [mode.tag(t) for t in operands]
-    if len(operands) != 2 or not isinstance(args[0], str) or not any(tags):
-        if len(operands) == 2 and any(tags):
-            mode._hand_on("", operands[0], out)
-        return out
-    side = 0 if tags[0] else 1
-    raw = _from_einsum(args[0], operands[side], operands[1 - side], out, tags[side])  # type: ignore[arg-type]
-    if raw is None:
-        mode._hand_on("", operands[side], out)
-        return out
-    return _decide(mode, raw, out, operands[side])
-
-
-def _from_einsum(equation: str, matrix: Tensor, value: Tensor, out: Tensor, tag: Tag) -> RawAttention | None:
-    """An einsum of two operands as batched matrix (…, q, k) @ value (…, k, d), by its letters."""
-    inputs, arrow, result = equation.replace(" ", "").partition("->")
-    names = inputs.split(",")
-    if not arrow or "." in equation:
-        return None
-    p, v = names[:2] if _fits(names, matrix, value) else names[1::-1]
-    summed = [c for c in p if c in v and c not in result]
-    batch = [c for c in p if c in v and c in result]
-    rows = [c for c in p if c not in v and c in result]
-    columns = [c for c in v if c not in p and c in result]
-    if len(summed) != 1 or sorted(result) != sorted(batch + rows + columns):
-        return None
-
-    def bring(tensor: Tensor, has: str, first: list[str], second: list[str]) -> Tensor:
-        moved = tensor.permute([has.index(c) for c in batch + first + second])
-        if not first or not second:
-            return moved
-        return moved.flatten(len(batch), len(batch) + len(first) - 1).flatten(-len(second))
-
-    if not rows or not columns:
-        return None
-    output = bring(out, result, rows, columns)
-    sizes = [out.shape[result.index(c)] for c in batch + rows + columns]
-    back = [(batch + rows + columns).index(c) for c in result]
-
-    def restore(changed: Tensor) -> Tensor:
-        return changed.reshape(sizes).permute(back)
-
-    made = bring(matrix, p, rows, summed)
-    source = bring(tag.source, p, rows, summed) if tag.source.shape == matrix.shape else made
-    return RawAttention(
-        bring(value, v, summed, columns), output, softmax=source, matrix=made, queries=tag.queries, restore=restore
-    )
-
-
-def _fits(names: list[str], first: Tensor, second: Tensor) -> bool:
-    if len(names[0]) != first.ndim or len(names[1]) != second.ndim:
-        return False
-    sizes: dict[str, int] = {}
-    pairs = [*zip(names[0], first.shape, strict=True), *zip(names[1], second.shape, strict=True)]
-    return all(sizes.setdefault(c, n) == n for c, n in pairs)
+    raw = RawAttention(v, out, q, k, given.get("attn_mask"), bool(given.get("is_causal")), scale)
+    return mode.report(products.with_inner(raw, mode.product(v)), out)
 
 
 def _multiply(mode: Interceptor, func: Any, args: Any, kwargs: Any) -> Any:
@@ -273,7 +130,7 @@ def _multiply(mode: Interceptor, func: Any, args: Any, kwargs: Any) -> Any:
     if not any(tags) or not all(isinstance(t, Tensor) and t.ndim for t in args[:2]):
         out = func(*args, **kwargs)
         for tensor in args[:2]:
-            mode._hand_on("", tensor, out)
+            mode.hand_on("", tensor, out)
         return out
     side = 1 if tags[1] else 0  # both tagged: the later operand gates the earlier one
     tag = tags[side]
@@ -283,7 +140,7 @@ def _multiply(mode: Interceptor, func: Any, args: Any, kwargs: Any) -> Any:
         return func(*args, **kwargs)
     out = func(*args, **kwargs)
     for tensor in args[:2]:
-        mode._hand_on("", tensor, out)
+        mode.hand_on("", tensor, out)
     return out
 
 
@@ -297,7 +154,7 @@ def _elementwise(mode: Interceptor, func: Any, args: Any, kwargs: Any) -> Any:
         for tensor in sorted(args[:2], key=lambda t: getattr(mode.tag(t), "queries", False)):
             tag = mode.tag(tensor)
             if tag is not None and tensor.shape == out.shape and tag.source.numel() == out.numel():
-                mode._hand_on("", tensor, out)
+                mode.hand_on("", tensor, out)
     return out
 
 
@@ -322,16 +179,17 @@ def _seen_from_inside() -> Iterator[None]:
 
 
 ACTIVATIONS = {"softmax": "softmax", "sigmoid": "sigmoid", "expit": "sigmoid", "hardsigmoid": "hard_sigmoid"}
+ALIKE = {"to", "float", "half", "bfloat16", "type_as", "contiguous", "clone", "dropout"}  # a product stays one
 EXPANDING = {"expand", "expand_as", "repeat", "broadcast_to", "tile", "interpolate", "repeat_interleave"}
 HANDLERS: dict[str, Handler] = {
     **dict.fromkeys(("softmax", "sigmoid", "sigmoid_", "expit", "hardsigmoid"), _activation),
     **dict.fromkeys(("relu6", "clamp", "clamp_", "hardtanh", "hardtanh_"), _clamp),
-    **dict.fromkeys(("matmul", "__matmul__", "__rmatmul__", "bmm"), _product),
+    **dict.fromkeys(("matmul", "__matmul__", "__rmatmul__", "bmm"), products.product),
     **dict.fromkeys(("mul", "__mul__", "__rmul__", "mul_", "__imul__", "multiply"), _multiply),
     **dict.fromkeys(
         ("add", "__add__", "__radd__", "add_", "__iadd__", "sub", "__sub__", "__rsub__", "rsub", "div", "__truediv__",
          "div_", "__itruediv__", "__rtruediv__", "true_divide"), _elementwise),
     "scaled_dot_product_attention": _fused,
     "multi_head_attention_forward": _multi_head,
-    "einsum": _einsum,
+    "einsum": products.einsum,
 }  # fmt: skip

@@ -6,12 +6,19 @@ from vizlib.capture.anatomy import Anatomy, Site
 
 
 def steps_of(anatomy: Anatomy) -> tuple[tuple[tuple[str, ...], ...], str]:
-    """The spatial operations in execution order, side by side where they read the same input; and the obstacle, if any.
+    """The operations that carry mass in their order, side by side where they read the same input; the obstacle, if any.
 
     Two operations stand side by side if they derive from the same earlier ones and neither from the other (the two
-    stripe branches of CSWin, parallel blocks, the two of differential attention).
+    stripe branches of CSWin, parallel blocks, the two of differential attention). Linear attention carries mass by the
+    matrix that it implies.
     """
-    spatial = sorted((s for s in anatomy.sites.values() if s.kind == "spatial"), key=lambda s: s.number)
+    signed = [s for s in anatomy.sites.values() if s.signed]
+    if signed:
+        return (), (
+            f"{signed[0].name} is linear attention that implies weights below zero: they are no shares of any mass"
+        )
+    sites = sorted(anatomy.sites.values(), key=lambda s: s.number)
+    spatial = [s for s in sites if s.kind == "spatial" or s.implied]
     if not spatial:
         kinds = sorted({s.kind for s in anatomy.sites.values()})
         if not kinds:

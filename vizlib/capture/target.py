@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from vizlib.capture.anatomy import Anatomy, alone, memory_of, remembered_as, study
-from vizlib.capture.intercept import Interceptor, RawAttention, RawGate, Watcher
+from vizlib.capture.events import RawAttention, RawGate, Watcher
+from vizlib.capture.intercept import Interceptor
 from vizlib.capture.modules import ModulePath
 from vizlib.running import logits_of, unchanged
 from vizlib.types import Classifier

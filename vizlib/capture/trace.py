@@ -14,7 +14,8 @@ from torch.utils._pytree import tree_map
 
 from vizlib.attention import Attention
 from vizlib.capture.anatomy import Anatomy, Site, is_alone, study
-from vizlib.capture.intercept import Interceptor, RawAttention, RawGate
+from vizlib.capture.events import RawAttention, RawGate
+from vizlib.capture.intercept import Interceptor
 from vizlib.capture.steps import steps_of
 from vizlib.capture.taps import cut, layout, scores
 from vizlib.capture.target import Follower, cam_layer, reading
@@ -63,8 +64,12 @@ def _lean(raw: RawAttention) -> RawAttention:
             return tensor
         return tensor.clone()
 
-    value, output = (t.new_empty(*t.shape[:-1], 0) for t in (raw.value, raw.output))
-    return replace(raw, value=value, output=output, query=own(raw.query), key=own(raw.key))
+    def empty(tensor: Tensor) -> Tensor:
+        return tensor.new_empty(*tensor.shape[:-1], 0)
+
+    tokens = None if raw.tokens is None else empty(raw.tokens)
+    value, output = empty(raw.value), empty(raw.output)
+    return replace(raw, value=value, output=output, tokens=tokens, query=own(raw.query), key=own(raw.key))
 
 
 def _mask(raw: RawAttention) -> Tensor | None:
@@ -85,12 +90,13 @@ def _attention(site: Site, raw: RawAttention, image: Tensor, clf: Classifier, gr
     def named(tensor: Tensor | None) -> Tensor | None:
         return None if tensor is None else site.arrangement.apply(tensor.detach(), lead, b)
 
-    value, output = named(raw.value), named(raw.output)
+    value, output = named(raw.tokens if site.implied else raw.value), named(raw.output)
     return Attention(
         name=site.name, kind=site.kind, queries=site.queries, keys=site.keys, outputs=site.outputs,
         value=value, output=output,  # type: ignore[arg-type]
         width=site.width, query=named(raw.query), key=named(raw.key), scale=raw.scale, mask=named(_mask(raw)),
-        softmax=named(raw.softmax), matrix=named(raw.matrix), gradient=named(gradient), image=image, model=clf.name,
+        softmax=named(raw.softmax), matrix=named(raw.matrix), inner=named(raw.inner) if site.implied else None,
+        signed=site.signed, gradient=named(gradient), image=image, model=clf.name,
     )  # fmt: skip
 
 
