@@ -78,6 +78,9 @@ def layercam(activation: Tensor, gradient: Tensor) -> Tensor:
 def xgradcam(activation: Tensor, gradient: Tensor) -> Tensor:
     """XGrad-CAM: Σ_c A_c · Σ_places g_c A_c / S_c; a channel that sums to zero has weight 0.
 
+    The paper has features after a ReLU in mind. Where they can be negative (Transformers, ConvNeXt) a channel may
+    nearly cancel, and its share is then divided by almost nothing: single channels outweigh the rest.
+
     Returns:
         (b, t, r, s), in logits: the map sums to Σ g A, the layer's whole first-order share (conservation).
 
