@@ -6,7 +6,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-KERNEL = torch.tensor([[1 / 12, 1 / 6, 1 / 12], [1 / 6, 0, 1 / 6], [1 / 12, 1 / 6, 1 / 12]])
 EVERY = 8  # steps of the solver between two looks at the residual, which make a GPU wait
 
 
@@ -51,9 +50,21 @@ def impute(images: Tensor, missing: Tensor, *, tolerance: float = 1e-3, most: in
 
 
 def _around(u: Tensor) -> Tensor:
-    """The weighted sum of each pixel's neighbours inside the image."""
-    flat = u.flatten(0, 1)[:, None]
-    return F.conv2d(flat, KERNEL.to(u)[None, None], padding=1).view_as(u)
+    """The weighted sum of each pixel's neighbours inside the image.
+
+    With the pixel itself at weight 1/3 the weights are (1, 2, 1) ⊗ (1, 2, 1) / 12: two short sums, several times faster
+    on a processor than a convolution of one channel.
+    """
+    return _line(_line(u, -1), -2).sub_(u, alpha=4).div_(12)
+
+
+def _line(u: Tensor, dim: int) -> Tensor:
+    """u[i - 1] + 2 u[i] + u[i + 1] along an axis, nothing beyond the ends."""
+    n = u.shape[dim] - 1
+    total = 2 * u
+    total.narrow(dim, 1, n).add_(u.narrow(dim, 0, n))
+    total.narrow(dim, 0, n).add_(u.narrow(dim, 1, n))
+    return total
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:
