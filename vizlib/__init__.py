@@ -28,6 +28,7 @@ _PUBLIC = {
     "faithfulness": "vizlib.measure.faithfulness:faithfulness",
     "METRICS": "vizlib.measure.faithfulness:METRICS",
     "cost": "vizlib.measure.cost:cost",
+    "choose": "vizlib.measure.choose:choose",
     "tradeoff": "vizlib.explore.tradeoff:tradeoff",
     "plot": "vizlib.show.plot",
     "summary": "vizlib.explore.summary:summary",

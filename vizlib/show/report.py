@@ -126,14 +126,14 @@ def _attention(sheet: Sheet, state: dict[str, Any], first: int) -> str:
 
 def _row(number: int, sheet: Sheet, row: Row, state: dict[str, Any]) -> str:
     h, w = row.image.shape[-2:]
-    state["images"].append(_photograph(row.background))
+    state["images"].append(photograph(row.background))
     top = "".join(
         f"<li><span>{escape(label)}</span><span>{share:.0%}</span>"
         f'<i style="--share:{share:.1%}"></i></li>'
         for label, share in row.top
     )
     seen = (
-        f'<figure><div class="vl-stack"><img src="{_photograph(row.image)}" '
+        f'<figure><div class="vl-stack"><img src="{photograph(row.image)}" '
         f'alt="{escape(sheet.photo)}, as {escape(row.model)} saw it"></div>'
         f'<figcaption class="vl-soft">{h} × {w} pixels</figcaption></figure>'
     )
@@ -185,7 +185,7 @@ def _cell(number: int, method: str, row: Row, cell: Heatmap | str, state: dict[s
     )
 
 
-def _photograph(image: Tensor, longest: int = 420) -> str:
+def photograph(image: Tensor, longest: int = 420) -> str:
     """An image (3, h, w) in [0, 1] as a data URI, JPEG."""
     pixels = (image.detach().float().cpu().permute(1, 2, 0) * 255).round().numpy().astype(np.uint8)
     picture = Image.fromarray(pixels.repeat(3, -1) if pixels.shape[-1] == 1 else pixels)

@@ -1,6 +1,6 @@
 // Maps over photographs in the browser: raw values in, colours out, one cursor for all maps of a photograph.
 import {
-  ARROWS, colourTables, colourText, intoBox, number, numbers, outOfBox, pointIn, shadeOf, stepped,
+  ARROWS, colourTables, colourText, intoBox, number, numbers, outOfBox, pointIn, shadeOf, stepped, switchTheme,
 } from "./page.js";
 
 // Smallest and largest value to draw: from zero unless asked otherwise; signed maps symmetric round zero.
@@ -126,10 +126,7 @@ export function mountMaps(root, state, settings = { ...START }) {
       else show();
     });
   }
-  for (const button of root.querySelectorAll("[data-theme-switch]")) {
-    const dark = () => getComputedStyle(root).colorScheme === "dark";
-    button.addEventListener("click", () => (root.dataset.theme = dark() ? "light" : "dark"));
-  }
+  switchTheme(root);
   follow(root, cells, root.querySelector(".vl-speak"));
   show();
   return { cells, settings };

@@ -13,6 +13,14 @@ export const number = (value) => {
   return size !== 0 && (size < 1e-3 || size >= 1e4) ? value.toExponential(2) : String(+value.toPrecision(3));
 };
 
+// The button that a saved page has for light and dark.
+export function switchTheme(root) {
+  const dark = () => getComputedStyle(root).colorScheme === "dark";
+  for (const button of root.querySelectorAll("[data-theme-switch]")) {
+    button.addEventListener("click", () => (root.dataset.theme = dark() ? "light" : "dark"));
+  }
+}
+
 // Bytes arrive as a DataView (in a widget) or as base64 text (in a page).
 export function bytes(value) {
   if (typeof value !== "string") return new Uint8Array(value.buffer, value.byteOffset, value.byteLength);
