@@ -9,7 +9,10 @@ from torch import Tensor, nn
 
 from vizlib.capture.anatomy import study
 from vizlib.capture.target import cam_layer, reading
+from vizlib.models.architectures.efficient_vit import vit_exact, vit_performer
+from vizlib.models.architectures.lv_vit import LVViT
 
+SMALL = {"dim": 24, "depth": 2, "heads": 3, "image_size": 64, "num_classes": tiny.CLASSES}
 CHOSEN = {
     "cnn": (tiny.CNN, 32, "body"),
     "class token": (tiny.vit, 32, "blocks.1.norm1"),  # after the last attention the patches are not read
@@ -18,6 +21,11 @@ CHOSEN = {
     "swin": (tiny.swin, 32, "norm"),
     "class attention": (tiny.cait_with_class_attention, 32, "blocks_token_only.1.norm1"),
     "pvt": (tiny.pvt, 32, "stages"),
+    # of the patches behind the last attention, a logit reads only the best through the dense head
+    "dense head": (lambda: LVViT(24, 2, 3, num_classes=tiny.CLASSES, image_size=64), 64, "blocks.1.norm1"),
+    # the operation runs in a module inside the one that projects q, k and v
+    "attention handed q, k, v": (lambda: vit_exact(**SMALL), 64, "blocks.1.norm1"),
+    "linear attention": (lambda: vit_performer(features=8, **SMALL), 64, "blocks.1.norm1"),
 }
 
 

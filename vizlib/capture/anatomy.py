@@ -16,6 +16,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 from torch._C import _len_torch_function_stack
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.overrides import _pop_mode, _push_mode
 from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils._pytree import tree_leaves
@@ -65,6 +66,7 @@ class Anatomy:
         sites, gates: attention operations and gates, by the number of their event.
         layouts: module path -> layout of its output, in the order in which the modules finish.
         idle: modules that hand on what they were given (Identity, dropout, a branch that is left out).
+        projections: modules whose output is the queries, keys or values of an attention between places.
         moving: places depend on the photograph; the anatomy then holds for the studied batch only.
         classes: number of logits.
     """
@@ -73,6 +75,7 @@ class Anatomy:
     gates: dict[int, GateSite]
     layouts: dict[str, Layout]
     idle: frozenset[str]
+    projections: frozenset[str]
     moving: bool
     classes: int
 
@@ -92,6 +95,8 @@ class _Student(Watcher):
         self.places, self.path, self.batch = places, path, batch
         self.sites: dict[int, Site] = {}
         self.gates: dict[int, GateSite] = {}
+        self.returned: dict[str, StorageWeakRef] = {}  # memory of what each module returned
+        self.projections: set[str] = set()
 
     def softmax_over(self, scores: Tensor) -> bool:
         mark = self.places.mark(scores)
@@ -117,7 +122,7 @@ class _Student(Watcher):
             return written.shape[-2] > 1 and self._implied(raw, source, lead)
 
     def _read(self, raw: RawAttention) -> Tensor:
-        """The tensor (…, n, ·) whose slots lie where the tokens that are read do: values, or keys of linear attention."""
+        """A tensor (…, n, ·) whose slots lie where the tokens do that are read: values or keys of linear attention."""
         if raw.inner is None or raw.tokens is None:
             return raw.value
         keys = raw.inner.mT
@@ -141,6 +146,10 @@ class _Student(Watcher):
         with _off():
             site = self._site(raw, source, past)
         self.sites[event] = site
+        if site.kind == "spatial" or site.implied:
+            own = [t for t in (raw.query, raw.key, raw.value, raw.tokens) if t is not None]
+            parts = [StorageWeakRef(t.untyped_storage()) for t in own]
+            self.projections |= {name for name, memory in self.returned.items() if memory in parts}
         self.places.passed(raw.output, site.number)
         return raw.output  # what the model goes on with is to derive from it
 
@@ -302,6 +311,7 @@ def _study(clf: Classifier, x: Tensor) -> Anatomy:
                 layout = read_layout(name, item, mark.cells, tensor.shape, len(x), places.data_dependent)
             if layout is not None:
                 found.setdefault(id(tensor) in given, layout)
+                student.returned[name] = StorageWeakRef(tensor.untyped_storage())
         layouts.pop(name, None)
         if found:  # of several results the first that is the module's own
             layouts[name] = found.get(False) or found[True]
@@ -313,9 +323,8 @@ def _study(clf: Classifier, x: Tensor) -> Anatomy:
         places.start(x)
         with places, Interceptor(student):
             logits = logits_of(clf.module(x))
-    return Anatomy(
-        student.sites, student.gates, layouts, frozenset(idle), places.data_dependent, logits.shape[-1]
-    )
+    known = frozenset(idle), frozenset(student.projections)
+    return Anatomy(student.sites, student.gates, layouts, *known, places.data_dependent, logits.shape[-1])
 
 
 @contextmanager

@@ -21,7 +21,8 @@ class Reading:
     """What a random mixture of the logits depends on.
 
     Attributes:
-        layers: module paths with a grid and a non-zero gradient at the patches, in the order in which they finish.
+        layers: module paths with a grid and a non-zero gradient at the patches, in the order in which they finish, up
+            to the last at which a single logit depends on more than one of them.
         start: number of an attention operation -> (slots g·q,) bool: its results with a non-zero gradient.
     """
 
@@ -87,24 +88,43 @@ def _read(clf: Classifier, x: Tensor, anatomy: Anatomy) -> Reading:
         with Interceptor(watcher):
             logits = logits_of(clf.module(x * 1))  # a model may write into its input, and a leaf forbids that
         mix = torch.randn(logits.shape, generator=torch.Generator().manual_seed(0)).to(logits)
-        wanted = [*outputs.values(), *(t for t, _ in watcher.outputs.values())]
-        wanted_graph = [t for t in wanted if t.requires_grad]
-        found = torch.autograd.grad((logits * mix).sum(), wanted_graph, allow_unused=True) if wanted_graph else ()
-    gradients = {id(t): g for t, g in zip(wanted_graph, found, strict=True)}
+        wanted = [t for t in (*outputs.values(), *(t for t, _ in watcher.outputs.values())) if t.requires_grad]
+        found = _gradients((logits * mix).sum(), wanted)
+        layers = _layers(clf, anatomy, outputs, found)
+        while len(layers) > 1 and not _broad(anatomy, layers[-1], outputs, logits):
+            layers.pop()
+    return Reading(tuple(layers), _starts(anatomy, watcher, found))
+
+
+def _gradients(score: Tensor, tensors: list[Tensor]) -> dict[int, Tensor]:
+    """By the tensor's id, without those that the score does not depend on; the graph is kept."""
+    found = torch.autograd.grad(score, tensors, allow_unused=True, retain_graph=True) if tensors else ()
+    return {id(t): g for t, g in zip(tensors, found, strict=True) if g is not None}
+
+
+def _layers(clf: Classifier, anatomy: Anatomy, outputs: dict[str, Tensor], gradients: dict[int, Tensor]) -> list[str]:
+    """The layers of features whose patches the score depends on."""
     learned = {name for name, m in clf.module.named_modules() if any(True for _ in m.parameters())}
     layers: list[str] = []
     for name, tensor in outputs.items():
-        gradient = gradients.get(id(tensor))
         before = anatomy.layouts[layers[-1]].grid if layers else None
         # A pooling to another grid (VGG's to 7 × 7, whatever the image) is no layer of features
         pooled = before is not None and name not in learned and anatomy.layouts[name].grid != before
-        if gradient is not None and not pooled and _reaches_patches(anatomy, name, gradient):
+        if not pooled and id(tensor) in gradients and _cells(anatomy, name, gradients[id(tensor)]):
             layers.append(name)
-    return Reading(tuple(layers), _starts(anatomy, watcher, gradients))
+    return layers
 
 
-def _reaches_patches(anatomy: Anatomy, name: str, gradient: Tensor) -> bool:
-    return bool(anatomy.layouts[name].alone().features(gradient).any())
+def _broad(anatomy: Anatomy, name: str, outputs: dict[str, Tensor], logits: Tensor) -> bool:
+    """Does a single logit depend on more than one patch of a layer? Behind a dense head that takes the best, no."""
+    tensor = outputs[name]
+    gradient = _gradients(logits[0].max(), [tensor]).get(id(tensor))
+    return gradient is not None and _cells(anatomy, name, gradient) > 1
+
+
+def _cells(anatomy: Anatomy, name: str, gradient: Tensor) -> int:
+    """At how many places of a layer's output a gradient is not zero."""
+    return int(anatomy.layouts[name].alone().features(gradient).any(1).sum())
 
 
 def _starts(anatomy: Anatomy, watcher: _Outputs, gradients: dict[int, Any]) -> dict[int, Tensor]:
@@ -121,8 +141,8 @@ def _starts(anatomy: Anatomy, watcher: _Outputs, gradients: dict[int, Any]) -> d
 def cam_layer(clf: Classifier, x: Tensor) -> str:
     """The layer for class activation maps.
 
-    It is the last module whose output lies on more than one image cell, that is not inside an attention operation and
-    whose patches the logits depend on: a ResNet's last stage, the input of a ViT's last attention, a Swin's last norm.
+    It is the last module whose output lies on more than one image cell, that is no part of an attention operation and
+    whose patches each logit depends on: a ResNet's last stage, the input of a ViT's last attention, a Swin's last norm.
 
     Raises:
         RuntimeError: there is no such layer.
@@ -130,6 +150,7 @@ def cam_layer(clf: Classifier, x: Tensor) -> str:
     anatomy, read = study(clf, x), reading(clf, x)
     inside = anatomy.owners - {""}
     outside = [n for n in read.layers if n and not any(n == o or n.startswith(o + ".") for o in inside)]
+    outside = [n for n in outside if n not in anatomy.projections]
     if outside or read.layers:
         return (outside or list(read.layers))[-1]
     if not anatomy.layouts:
