@@ -1,4 +1,4 @@
-"""Photographs and class names: sample photos, reading any photo, the Tiny-ImageNet photo set.
+"""Photographs and class names: sample photos, reading any photo, the Tiny-ImageNet photo set, rendered pictures.
 
 Nothing here needs torch.
 """
@@ -16,9 +16,20 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from vizlib.shortcuts import Shortcuts, shortcuts
 from vizlib.tiny_imagenet import tiny_imagenet20
 
-__all__ = ["imagenet_labels", "open_photo", "open_photos", "photo", "photos", "subject", "tiny_imagenet20"]
+__all__ = [
+    "Shortcuts",
+    "imagenet_labels",
+    "open_photo",
+    "open_photos",
+    "photo",
+    "photos",
+    "shortcuts",
+    "subject",
+    "tiny_imagenet20",
+]
 
 # Photographs inside scikit-image's wheel: our name -> its file.
 _SAMPLES = {
