@@ -27,6 +27,7 @@ _PUBLIC = {
     "METHODS": "vizlib.methods.table:METHODS",
     "faithfulness": "vizlib.measure.faithfulness:faithfulness",
     "METRICS": "vizlib.measure.faithfulness:METRICS",
+    "sanity": "vizlib.measure.sanity",
     "cost": "vizlib.measure.cost:cost",
     "choose": "vizlib.measure.choose:choose",
     "tradeoff": "vizlib.explore.tradeoff:tradeoff",

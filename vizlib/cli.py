@@ -14,6 +14,14 @@ from typing import Any, NoReturn
 SOURCES = ("zoo/", "timm/", "torchvision/", "hf/", "arch/")
 DEMO_PHOTOS = ("cat", "coffee", "rocket", "astronaut")
 DEMO_METHODS = ("gradcam", "rollout", "chefer")
+LIMITS = {
+    "accuracy": "least top-1 accuracy, in [0, 1]",
+    "gmacs": "most multiply-accumulates of one image, in 10⁹",
+    "params": "most parameters, e.g. 25e6",
+    "memory-mb": "most memory of one forward, in 10⁶ bytes",
+    "latency-ms": "most milliseconds for one image, measured on this machine",
+    "resolution": "least side in pixels at which the photograph must be seen",
+}
 EXAMPLES = """examples:
   vizlib summary zoo/hybrid
   vizlib explain zoo/vit cat --method rollout
@@ -21,6 +29,9 @@ EXAMPLES = """examples:
   vizlib compare zoo/seresnet zoo/vit zoo/hybrid cat coffee --method gradcam,rollout --out compare.html
   vizlib gates zoo/seresnet cat
   vizlib cost zoo/vit timm/vit_small_patch16_224
+  vizlib tradeoff --out tradeoff.html
+  vizlib tradeoff zoo --out zoo.png
+  vizlib choose --gmacs 5 --params 30e6
   vizlib zoo list
 
 A MODEL begins with zoo/, timm/, torchvision/, hf/ or arch/, or is a Hugging Face folder. A PHOTO is a
@@ -57,6 +68,8 @@ def parser() -> argparse.ArgumentParser:
     compare = command("compare", _compare, "models × methods in one interactive HTML file or picture")
     gates = command("gates", _gates, "what the gates of a model (SE, ECA, CBAM …) let through")
     cost = command("cost", _cost, "parameters, GMACs, latency and memory")
+    tradeoff = command("tradeoff", _tradeoff, "accuracy against cost: one interactive HTML file or a picture")
+    choose = command("choose", _choose, "the most accurate classifiers within limits")
     zoo = command("zoo", _zoo, "the small trained classifiers that come with vizlib")
     demo = command("demo", _demo, "what the zoo looks at in sample photographs: out/compare.html and PNGs")
 
@@ -73,6 +86,14 @@ def parser() -> argparse.ArgumentParser:
     explain.add_argument("--layer", help="module path; default: the method's choice")
     for each, out in ((explain, "out"), (gates, "out"), (compare, "out/compare.html"), (demo, "out")):
         each.add_argument("--out", type=Path, default=Path(out), help="default: %(default)s")
+    models = "published, zoo, or names to measure now; default: published and zoo"
+    tradeoff.add_argument("models", nargs="*", metavar="MODEL", help=models)
+    tradeoff.add_argument("--cost", default="gmacs", help="gmacs, params, memory_mb or latency_ms; default: gmacs")
+    tradeoff.add_argument("--out", type=Path, default=Path("out/tradeoff.html"), help="default: %(default)s")
+    for name, text in LIMITS.items():
+        choose.add_argument(f"--{name}", type=float, help=text)
+    choose.add_argument("--alone", action="store_true", help="only those trained on ImageNet-1k alone")
+    choose.add_argument("--first", help="order: accuracy, gmacs, params, memory-mb or latency-ms")
     cost.add_argument("--batch", type=int, default=1, help="photographs per forward; default: 1")
     zoo.add_argument("action", choices=("list", "show"), help="all members in a table, or the card of some")
     zoo.add_argument("models", nargs="*", metavar="NAME", help="members to show")
@@ -177,6 +198,25 @@ def _cost(arguments: argparse.Namespace) -> None:
             }
         )
     print(pd.DataFrame(lines).to_string(index=False))
+
+
+def _tradeoff(arguments: argparse.Namespace) -> None:
+    from vizlib.explore.tradeoff import tradeoff
+
+    alone = arguments.models in (["zoo"], ["published"])
+    models = arguments.models[0] if alone else arguments.models or None
+    found = tradeoff(models, cost=arguments.cost)
+    best = found.front[["model", "family", "accuracy", arguments.cost]]
+    print("No other is as accurate and as cheap:", best.to_string(index=False), sep="\n", end="\n\n")
+    print(found.save(arguments.out))
+
+
+def _choose(arguments: argparse.Namespace) -> None:
+    from vizlib.measure.choose import choose
+
+    limits = {name.replace("-", "_"): getattr(arguments, name.replace("-", "_")) for name in LIMITS}
+    first = arguments.first and arguments.first.replace("-", "_")
+    print(choose(**limits, more_data=not arguments.alone, first=first))
 
 
 def _zoo(arguments: argparse.Namespace) -> None:

@@ -6,6 +6,7 @@ import copy
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -109,6 +110,26 @@ def ratios(classifiers: Sequence[Classifier], *, batch: int = 1, rounds: int = 2
     names = [clf.name for clf in classifiers]
     milliseconds = np.median(times, axis=0)
     return pd.DataFrame({"model": names, "ratio": median, "p10": p10, "p90": p90, "latency_ms": milliseconds})
+
+
+def forward_ms(clf: Classifier, *, times: int = 10) -> float:
+    """Median milliseconds of `times` forwards of one image, after one that is not timed."""
+    x = _noise(clf, 1)
+    with unchanged(clf.module):
+        run = _forward(clf.module, x)
+        _timed(run, x.device, 1)
+        return float(np.median(_timed(run, x.device, times)))
+
+
+def product_rate(side: int = 1024) -> float:
+    """The most 10⁹ multiply-accumulates per second that a product of two (side, side) matrices reached here.
+
+    On the device that `load` takes by default, in float32 or bfloat16; the best of eight runs of each.
+    """
+    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    ones = torch.ones(side, side, device=accelerator)
+    spent = [min(_timed(partial(torch.mm, a, a), a.device, 8)) for a in (ones, ones.bfloat16())]
+    return side**3 / 1e6 / min(spent)
 
 
 def growth(build: Callable[[int], Classifier], sizes: Sequence[int]) -> pd.DataFrame:

@@ -49,14 +49,14 @@ def count(clf: Classifier, image_size: tuple[int, int] | None = None) -> Flops:
     """
     shape = (1, clf.input_size[0], *(image_size or clf.input_size[1:]))
     try:
-        return _count(_on_meta(clf.module), torch.empty(shape, device="meta", dtype=clf.dtype))
+        return _count(on_meta(clf.module), torch.empty(shape, device="meta", dtype=clf.dtype))
     except (RuntimeError, TypeError):
         # A model that asks for a value (.item(), boolean masks), mixes in tensors of its own or cannot be
         # copied: it runs where it lives. What is wrong with the model itself is raised there.
         return _count(clf.module, torch.zeros(shape, device=clf.device, dtype=clf.dtype))
 
 
-def _on_meta(module: nn.Module) -> nn.Module:
+def on_meta(module: nn.Module) -> nn.Module:
     """A copy of the module whose weights have shapes and no numbers; tied weights stay tied."""
     memo: dict[int, Any] = {id(p): nn.Parameter(p.detach().to("meta"), False) for p in module.parameters()}
     memo |= {id(b): b.detach().to("meta") for b in module.buffers()}

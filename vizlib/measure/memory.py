@@ -8,7 +8,9 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -26,7 +28,8 @@ def peak_bytes(module: nn.Module, x: Tensor) -> int:
     are alive after each operation are added up: what a kernel allocates and frees within itself (an im2col
     buffer) is not seen, and neither is the interpreter.
     """
-    held = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in (*weights(module), x)}
+    storages = [t.untyped_storage() for t in (*weights(module), x)]
+    held = {storage._cdata: storage.nbytes() for storage in storages}
     if x.device.type == "cuda":
         torch.cuda.synchronize(x.device)
         before = torch.cuda.memory_allocated(x.device)
@@ -37,6 +40,19 @@ def peak_bytes(module: nn.Module, x: Tensor) -> int:
     with torch.no_grad(), _LiveStorages((*weights(module), x)) as live:
         module(x)
     return sum(held.values()) + live.peak
+
+
+class FusedAttention(TorchFunctionMode):
+    """On the meta device, attention that holds no (n, n) matrix, as the fused kernels of processors and GPUs do.
+
+    There torch writes attention out as two products and a softmax.
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is not F.scaled_dot_product_attention:
+            return func(*args, **(kwargs or {}))
+        query, _, value = args[:3]
+        return query.new_empty(*query.shape[:-1], value.shape[-1])
 
 
 def live_peak(run: Callable[[], object]) -> int:
