@@ -96,7 +96,7 @@ def infidelity(
             (ask.maps / channels)[:, None].expand_as(ask.x),  # their sum over the channels is the map
             target=ask.target,
             n_perturb_samples=samples,
-            max_examples_per_batch=max(ask.batch, len(ask.x)),
+            max_examples_per_batch=len(ask.x) * min(samples, -(-ask.batch // len(ask.x))),
             normalize=normalise,
         )
     return found.float()
