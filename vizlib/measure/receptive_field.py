@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vizlib.capture.features import features
+from vizlib.capture.feature_maps import feature_maps
 from vizlib.types import Classifier, Heatmap
 
 
@@ -53,7 +53,7 @@ def receptive_field(
     named = [layers] if isinstance(layers, str) else list(layers)
     x = clf.prepare(photos).detach().clone().requires_grad_()
     image, generator = clf.picture(x), torch.Generator().manual_seed(0)
-    maps, found = features(clf, x, named), []
+    maps, found = feature_maps(clf, x, named), []
     for name in named:
         grid = maps[name].shape[-2:]
         row, column = (min(int(v * n), n - 1) for v, n in zip(point, grid, strict=True))
