@@ -1,6 +1,6 @@
 PYTHON ?= python3
 VENV ?= .venv
-EXTRAS ?= dev,hf
+EXTRAS ?= dev,hf,dataset,ray
 OUT ?= out
 DATA ?= $(VIZLIB_DATA)
 BIN := $(VENV)/bin

@@ -25,6 +25,7 @@ _PUBLIC = {
     "explain": "vizlib.methods.table:explain",
     "contrast": "vizlib.methods.table:contrast",
     "METHODS": "vizlib.methods.table:METHODS",
+    "dataset": "vizlib.dataset",
     "faithfulness": "vizlib.measure.faithfulness:faithfulness",
     "METRICS": "vizlib.measure.faithfulness:METRICS",
     "sanity": "vizlib.measure.sanity",
