@@ -29,6 +29,7 @@ _PUBLIC = {
     "faithfulness": "vizlib.measure.faithfulness:faithfulness",
     "METRICS": "vizlib.measure.faithfulness:METRICS",
     "sanity": "vizlib.measure.sanity",
+    "benchmark": "vizlib.measure.benchmark:benchmark",
     "cost": "vizlib.measure.cost:cost",
     "choose": "vizlib.measure.choose:choose",
     "tradeoff": "vizlib.explore.tradeoff:tradeoff",

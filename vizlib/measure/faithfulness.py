@@ -87,6 +87,7 @@ def faithfulness(
     batch: int = 25,
     draws: int = 3,
     seed: int = 0,
+    references: dict[str, Any] | None = None,
     **options: Any,
 ) -> Curve | Score:
     """How faithful heatmaps are to the model, by one metric, beside random maps and a Gaussian in the centre.
@@ -102,6 +103,7 @@ def faithfulness(
         batch: images through the model at once.
         draws: random maps per photograph; 0 leaves out both references.
         seed: of all draws.
+        references: those of an earlier result on the same photographs, for maps of the same size, instead of new ones.
         options: of the metric, see METRICS[metric].options; the `baseline` decides much, and the result names it.
 
     Returns:
@@ -123,14 +125,17 @@ def faithfulness(
                      partial(_again, clf, heat), _where(clf, photos, where, x), seed)  # fmt: skip
     run = partial(_judged, row, options)
     found = run(ask)
-    if not draws:
-        return replace(found, verdict=_words(row, found, heat, {}, {}))
-    noise = partial(_noise, tuple(heat.values.shape[-2:]), size)
-    random = [run(_standing(ask, partial(noise, torch.Generator().manual_seed(seed + i)))) for i in range(draws)]
-    others = {"random": random, "centre": [run(_standing(ask, _centre))]}
+    others = {name: [each] for name, each in (references or {}).items()}
+    if draws and not others:
+        noise = partial(_noise, tuple(heat.values.shape[-2:]), size)
+        random = [run(_standing(ask, partial(noise, torch.Generator().manual_seed(seed + i)))) for i in range(draws)]
+        others = {"random": random, "centre": [run(_standing(ask, _centre))]}
     won = {n: beats(found.value, torch.stack([s.value for s in o]), row.higher_is_better) for n, o in others.items()}
-    means: Any = {name: _mean(each) for name, each in others.items()}
-    verdict = _words(row, found, heat, {name: float(m.value.mean()) for name, m in means.items()}, won)
+    means = {name: _mean(each) for name, each in others.items()}
+    about = f" ({found.baseline})" if found.baseline else ""
+    what = f"{row.name}{about} of {heat.method or 'the maps'} on {heat.model}"
+    beside = {name: float(m.value.mean()) for name, m in means.items()}
+    verdict = sentence(what, found.value, row.unit, found.higher_is_better, beside, won)
     return replace(found, references=means, beats=won, verdict=verdict)
 
 
@@ -226,7 +231,8 @@ def _baseline(row: Metric, options: dict[str, Any]) -> str:
     given = row.options | options
     if row.name == "road":
         return "filled in from the neighbours"
-    return words(given["baseline"]) if "baseline" in given else ""
+    squares = f", in {given['cells']} × {given['cells']} squares" if given.get("cells") else ""
+    return words(given["baseline"]) + squares if "baseline" in given else ""
 
 
 def _standing(ask: Evaluation, make: Callable[[Tensor], Tensor]) -> Evaluation:
@@ -247,16 +253,10 @@ def _centre(x: Tensor) -> Tensor:
     return torch.exp(-0.5 * (rows[:, None] ** 2 + columns**2)).expand(len(x), h, w)
 
 
-def _mean(each: list[Any]) -> Curve | Score:
+def _mean(each: list[Any]) -> Any:
     """The mean over several random maps."""
     first = each[0]
     if isinstance(first, Score):
         return replace(first, value=torch.stack([s.value for s in each]).mean(0))
     score, auc = (torch.stack([getattr(s, name) for s in each]).mean(0) for name in ("score", "auc"))
     return replace(first, score=score, auc=auc)
-
-
-def _words(row: Metric, found: Any, heat: Heatmap, references: dict[str, float], won: dict[str, bool]) -> str:
-    about = f" ({found.baseline})" if found.baseline else ""
-    what = f"{row.name}{about} of {heat.method or 'the maps'} on {heat.model}"
-    return sentence(what, found.value, row.unit, found.higher_is_better, references, won)
