@@ -83,6 +83,15 @@ def _mask(raw: RawAttention) -> Tensor | None:
     return torch.zeros(mask.shape, dtype=raw.value.dtype, device=mask.device).masked_fill(~mask, -torch.inf)
 
 
+def _weights(raw: RawAttention) -> Tensor | None:
+    """The matrix that was applied where its rows sum to 1, as where ConViT mixes position and content; else the softmax,
+    before its heads were mixed."""
+    if raw.softmax is None or raw.matrix is None or raw.softmax is raw.matrix:
+        return raw.softmax
+    rows = raw.matrix.detach().float().sum(-1)
+    return raw.matrix if bool(((rows - 1).abs() < 1e-2).all()) else raw.softmax
+
+
 def _attention(site: Site, raw: RawAttention, image: Tensor, clf: Classifier, gradient: Tensor | None) -> Attention:
     """A recorded operation with its axes named: (b, g, a, n, d)."""
     lead, b = raw.output.shape[:-2], len(image)
@@ -95,7 +104,7 @@ def _attention(site: Site, raw: RawAttention, image: Tensor, clf: Classifier, gr
         name=site.name, kind=site.kind, queries=site.queries, keys=site.keys, outputs=site.outputs,
         value=value, output=output,  # type: ignore[arg-type]
         width=site.width, query=named(raw.query), key=named(raw.key), scale=raw.scale, mask=named(_mask(raw)),
-        softmax=named(raw.softmax), matrix=named(raw.matrix), inner=named(raw.inner) if site.implied else None,
+        softmax=named(_weights(raw)), matrix=named(raw.matrix), inner=named(raw.inner) if site.implied else None,
         signed=site.signed, gradient=named(gradient), image=image, model=clf.name,
     )  # fmt: skip
 
