@@ -84,8 +84,8 @@ def _mask(raw: RawAttention) -> Tensor | None:
 
 
 def _weights(raw: RawAttention) -> Tensor | None:
-    """The matrix that was applied where its rows sum to 1, as where ConViT mixes position and content; else the softmax,
-    before its heads were mixed."""
+    """The matrix that was applied where its rows sum to 1 (ConViT mixes position and content); else the softmax before
+    the heads were mixed."""
     if raw.softmax is None or raw.matrix is None or raw.softmax is raw.matrix:
         return raw.softmax
     rows = raw.matrix.detach().float().sum(-1)
