@@ -1,36 +1,49 @@
-"""A photograph as the model's own feature vector: what is alike to the model lies close together."""
+"""Feature maps of layers, with the way back to the image recorded."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
+from vizlib.capture.layout import Layout
 from vizlib.capture.taps import layout
-from vizlib.capture.target import cam_layer
+from vizlib.running import unchanged
 from vizlib.types import Classifier
 
 
-@contextmanager
-def features(clf: Classifier, x: Tensor) -> Iterator[list[Tensor]]:
-    """Collects, from every run of the model inside, the mean over places of the class-activation layer, (b, c) each.
+def features(clf: Classifier, x: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
+    """What layers put out, by one forward that autograd records from the image on.
 
     Args:
-        x: (b, c, h, w), prepared: what the runs will be given.
+        x: (b, c, h, w), prepared, a leaf that takes a gradient.
+        layers: module paths.
+
+    Returns:
+        Layer -> (b, c, r, s) in image layout, patches only.
 
     Raises:
-        RuntimeError: the model has no layer on a grid that its head reads.
+        ValueError: unknown layer, or one without a spatial grid.
     """
-    where = layout(clf, x, cam_layer(clf, x))
-    found: list[Tensor] = []
+    layouts = [layout(clf, x, name) for name in layers]
+    found: dict[str, Tensor] = {}
 
-    def hook(_module: Any, _inputs: Any, output: Any) -> None:
-        found.append(where.features(output).detach().mean((-2, -1)))
+    def hook(item: Layout) -> Callable[..., Any]:
+        def leave(_m: nn.Module, _a: Any, output: Any) -> Any:
+            tensor = item.pick(output)
+            found[item.path] = item.alone().features(tensor)
+            return item.put(output, tensor.clone())  # a module that works in place may follow
 
-    handle = clf.module.get_submodule(where.path).register_forward_hook(hook)
+        return leave
+
+    modules = dict(clf.module.named_modules())
+    handles = [modules[item.path].register_forward_hook(hook(item)) for item in layouts]
     try:
-        yield found
+        with unchanged(clf.module), torch.enable_grad():
+            clf.module(x * 1)  # a model may write into its input, and a leaf forbids that
     finally:
-        handle.remove()
+        for handle in handles:
+            handle.remove()
+    return found

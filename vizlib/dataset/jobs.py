@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from vizlib import data
-from vizlib.capture.features import features
+from vizlib.capture.pooled import pooled_features
 from vizlib.dataset.results import ERROR, ROW
 from vizlib.dataset.sources import Source
 from vizlib.methods.kinds import MAKERS, Question
@@ -121,7 +121,7 @@ class Job:
         label = torch.as_tensor(self.classes[self.source.labels[rows]], device=x.device)
         tables, logits = {}, None
         with ExitStack() as stack:
-            seen = stack.enter_context(features(self.clf, x)) if "features" in self.keep else []
+            seen = stack.enter_context(pooled_features(self.clf, x)) if "features" in self.keep else []
             for name in self.methods:
                 target = label if self.about == "label" else None
                 made = MAKERS[METHODS[name].kind](Question(self.clf, METHODS[name], x, target, None, {}))[0]

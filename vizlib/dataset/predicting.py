@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from vizlib.capture.features import features
+from vizlib.capture.pooled import pooled_features
 from vizlib.dataset.jobs import PREDICTIONS, Job
 from vizlib.dataset.labels import classes_of
 from vizlib.dataset.local import Backend, run, run_here
@@ -114,7 +114,7 @@ def _probe(clf: Classifier) -> tuple[int, dict[str, str]]:
     if count > MOST_CLASSES:
         without["probabilities"] = f"they are kept for up to {MOST_CLASSES} classes, there are {count}"
     try:
-        with features(clf, x):
+        with pooled_features(clf, x):
             pass
     except RuntimeError as error:
         without["features"] = str(error)
