@@ -71,7 +71,7 @@ def rows(published: Sequence[dict[str, str]]) -> Iterator[dict[str, Any]]:
     for name, size in tqdm([*own, *larger], desc="costs", disable=None):
         try:
             with torch.device("meta"):
-                found = cost_from_shapes(_classifier(name, size))
+                found = cost_from_shapes(classifier_of(name, size))
         except (RuntimeError, ValueError, TypeError, AssertionError):
             if (name, size) in own:
                 raise
@@ -88,11 +88,11 @@ def families(architectures: Sequence[str]) -> dict[str, str]:
         with torch.device("meta"):
             smallest = min(members, key=lambda name: params_of(build(name)))
         size = get_pretrained_cfg(smallest).input_size[-1]
-        found |= dict.fromkeys(members, family(_classifier(smallest, size)))
+        found |= dict.fromkeys(members, family(classifier_of(smallest, size)))
     return found
 
 
-def _classifier(architecture: str, size: int) -> Classifier:
+def classifier_of(architecture: str, size: int) -> Classifier:
     return Classifier(build(architecture, size).eval(), architecture, lambda photo: photo, (3, size, size))
 
 

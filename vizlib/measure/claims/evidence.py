@@ -1,0 +1,93 @@
+"""What claims are held against: published accuracies by checkpoint, costs by architecture, and a verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import pandas as pd
+import torch
+
+from vizlib.measure.checkpoints import published
+from vizlib.measure.cost import macs, params_of
+from vizlib.models.architectures.registry import architectures
+from vizlib.models.load import load
+
+TIMM = "data/imagenet_top1.csv: timm results table, August 2026"
+COUNTED = "counted here from shapes: data/costs.csv"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What became of a claim.
+
+    Attributes:
+        found: what was measured or published, in words and numbers.
+        source: where these come from: the function that counted, the table, or the paper.
+        verdict: begins with "holds", "off", "wrong" or "not checkable here".
+    """
+
+    found: str
+    source: str
+    verdict: str
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A statement as it was read in articles on image classification, and the function that looks into it."""
+
+    id: str
+    text: str
+    check: Callable[[], Finding]
+
+
+def top1(checkpoint: str) -> float:
+    """Published accuracy of one of timm's checkpoints, in per cent."""
+    return float(100 * _at_own_size().loc[f"timm/{checkpoint}", "accuracy"])
+
+
+def params(name: str) -> float:
+    """Parameters in millions: of a checkpoint's architecture, or of "arch/NAME"."""
+    return _cost(name)[0] / 1e6
+
+
+def gmacs(name: str) -> float:
+    """10⁹ multiply-accumulates of one image at the size of the published accuracy."""
+    return _cost(name)[1]
+
+
+def at_size(architecture: str, size: int) -> pd.Series:
+    """The costs of an architecture of timm at an image size of data/costs.csv."""
+    table = published()
+    rows = table[table["model"].str.match(rf"timm/{architecture}\.") & (table["image_px"] == size)]
+    return rows.iloc[0]
+
+
+def authors(name: str) -> float:
+    """Accuracy that the authors published for an architecture written here, in per cent."""
+    found = architectures()[name.removeprefix("arch/")].top1
+    if found is None:
+        raise ValueError(f"{name} has no published accuracy. Name one whose row in the registry has top1.")
+    return found
+
+
+def points(difference: float) -> str:
+    """A difference of accuracies with its sign: "+2.3 points"."""
+    return f"{difference:+.1f} points"
+
+
+@cache
+def _at_own_size() -> pd.DataFrame:
+    return published().query("image_px == accuracy_px").set_index("model")
+
+
+@cache
+def _cost(name: str) -> tuple[float, float]:
+    if name.startswith("arch/"):
+        with torch.random.fork_rng(devices=[]):
+            clf: Any = load(name, pretrained=False, device="cpu")
+        return float(params_of(clf.module)), macs(clf) / 1e9
+    row = _at_own_size().loc[f"timm/{name}"]
+    return float(row["params"]), float(row["gmacs"])
