@@ -1,4 +1,4 @@
-"""The command line: vizlib summary | explain | compare | gates | cost | zoo | train | demo.
+"""The command line: vizlib summary | explain | compare | gates | kept | cost | zoo | train | demo.
 
 Nothing heavy is imported before a command runs, so that --help answers at once.
 """
@@ -24,10 +24,12 @@ LIMITS = {
 }
 EXAMPLES = """examples:
   vizlib summary zoo/hybrid
+  vizlib summary --all --only ViT DeiT
   vizlib explain zoo/vit cat --method rollout
   vizlib explain timm/resnet50 holiday.jpg --method gradcam --target "golden retriever" --layer layer3
   vizlib compare zoo/seresnet zoo/vit zoo/hybrid cat coffee --method gradcam,rollout --out compare.html
   vizlib gates zoo/seresnet cat
+  vizlib kept zoo/vit cat --share 0.7
   vizlib cost zoo/vit timm/vit_small_patch16_224
   vizlib tradeoff --out tradeoff.html
   vizlib tradeoff zoo --out zoo.png
@@ -67,24 +69,30 @@ def parser() -> argparse.ArgumentParser:
     explain = command("explain", _explain, "one picture per model, photograph and method")
     compare = command("compare", _compare, "models × methods in one interactive HTML file or picture")
     gates = command("gates", _gates, "what the gates of a model (SE, ECA, CBAM …) let through")
+    kept = command("kept", _kept, "which patches a model that drops some (DynamicViT …) still looks at, stage by stage")
     cost = command("cost", _cost, "parameters, GMACs, latency and memory")
     tradeoff = command("tradeoff", _tradeoff, "accuracy against cost: one interactive HTML file or a picture")
     choose = command("choose", _choose, "the most accurate classifiers within limits")
     zoo = command("zoo", _zoo, "the small trained classifiers that come with vizlib")
     demo = command("demo", _demo, "what the zoo looks at in sample photographs: out/compare.html and PNGs")
 
-    for each in (explain, compare, gates):
+    for each in (explain, compare, gates, kept):
         each.add_argument("what", nargs="+", metavar="MODEL… PHOTO…", help="models, then photographs")
-    for each in (summary, cost):
-        each.add_argument("models", nargs="+", metavar="MODEL", help="zoo/…, timm/…, torchvision/… or hf/…")
-    for each in (explain, compare, gates, cost, summary):
+    for each, count in ((summary, "*"), (cost, "+")):
+        each.add_argument("models", nargs=count, metavar="MODEL", help="zoo/…, timm/…, torchvision/… or hf/…")
+    summary.add_argument("--all", action="store_true", help="every architecture of data/architectures.csv, in a table")
+    summary.add_argument("--only", nargs="+", default=(), metavar="NAME", help="with --all: these models or families")
+    summary.add_argument("--out", type=Path, help="with --all: a Markdown file whose table is brought up to date")
+    for each in (explain, compare, gates, kept, cost, summary):
         each.add_argument("--random", action="store_true", help="random weights; no download")
         each.add_argument("--device", help="cuda, mps or cpu; by default the best there is")
     for each, methods in ((explain, "gradcam"), (compare, "gradcam,rollout")):
         each.add_argument("--method", default=methods, metavar="NAME[,NAME…]", help="default: %(default)s")
         each.add_argument("--target", help="class by label or index; default: the predicted one")
     explain.add_argument("--layer", help="module path; default: the method's choice")
-    for each, out in ((explain, "out"), (gates, "out"), (compare, "out/compare.html"), (demo, "out")):
+    kept.add_argument("--share", type=float, help="make a ViT with a class token drop patches: share kept each time")
+    kept.add_argument("--weights", type=Path, help="a file of weights, e.g. the authors'")
+    for each, out in ((explain, "out"), (gates, "out"), (kept, "out"), (compare, "out/compare.html"), (demo, "out")):
         each.add_argument("--out", type=Path, default=Path(out), help="default: %(default)s")
     models = "published, zoo, or names to measure now; default: published and zoo"
     tradeoff.add_argument("models", nargs="*", metavar="MODEL", help=models)
@@ -102,7 +110,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs a command. Returns 0, or 2 after a mistake that was told in one line on stderr."""
+    """Runs a command. Returns 0; 1 where a check failed; 2 after a mistake that was told in one line on stderr."""
     argv = sys.argv[1:] if argv is None else argv
     if argv[:1] == ["train"]:
         from vizlib.models import train
@@ -111,7 +119,7 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     arguments = parser().parse_args(argv)
     try:
-        arguments.run(arguments)
+        failures = arguments.run(arguments)
     except (ValueError, TypeError, RuntimeError, OSError, ImportError) as error:
         if arguments.traceback:
             raise
@@ -119,14 +127,20 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         return 130
-    return 0
+    return 1 if failures else 0
 
 
-def _summary(arguments: argparse.Namespace) -> None:
+def _summary(arguments: argparse.Namespace) -> int:
+    from vizlib.explore.catalogue import check
     from vizlib.explore.summary import summary
 
+    if arguments.all == bool(arguments.models):
+        raise ValueError(f"models are needed, or else --all; got {arguments.models}. See vizlib summary --help.")
+    if arguments.all:
+        return check(arguments.only, arguments.out)
     for clf in _loaded(arguments.models, arguments).values():
         print(summary(clf), end="\n\n")
+    return 0
 
 
 def _explain(arguments: argparse.Namespace) -> None:
@@ -177,6 +191,25 @@ def _gates(arguments: argparse.Namespace) -> None:
         for gate in run.gates.values():
             mean, low, high = (float(of()) for of in (gate.values.mean, gate.values.min, gate.values.max))
             print(f"  {gate.name:30} {gate.kind:8} mean {mean:.3f}, {low:.3f} to {high:.3f}")
+
+
+def _kept(arguments: argparse.Namespace) -> None:
+    from dataclasses import replace
+
+    from vizlib.capture.trace import trace
+    from vizlib.explore.window import sharp
+    from vizlib.models.architectures.evit import dropping
+    from vizlib.show.plot import kept
+
+    models, photos = _models_and_photos(arguments)
+    steps = [(model, photo) for model in models for photo in photos]
+    for model, photo in _progress(steps, "kept"):
+        clf = models[model] if arguments.share is None else dropping(models[model], arguments.share)
+        clf = replace(clf, name=f"{clf.name}, random weights") if arguments.random else clf
+        run = trace(clf, photos[photo])
+        figure = kept(run, background=sharp(clf, photos[photo]))[0].figure
+        path = _write(figure, arguments.out, f"{photo}_{model}_kept.png", len(steps) == 1)
+        print(f"{clf.name} · {photo} · {', '.join(str(left.shape[1]) for left in run.kept.values())} · {path}")
 
 
 def _cost(arguments: argparse.Namespace) -> None:
@@ -253,6 +286,12 @@ def _loaded(names: list[str], arguments: argparse.Namespace) -> dict[str, Any]:
     from vizlib.models.load import load
 
     options = {"device": arguments.device} | ({"pretrained": False} if arguments.random else {})
+    if arguments.random:
+        import torch
+
+        torch.manual_seed(0)  # the same weights every time
+    if getattr(arguments, "weights", None):
+        options["weights"] = arguments.weights
     return {name: load(name, **options) for name in names}
 
 

@@ -18,9 +18,10 @@ RECURRENT = (nn.RNNBase,)
 
 
 def probe(clf: Classifier, size: tuple[int, int] | None = None) -> Tensor:
-    """Noise (1, c, h, w) to run a classifier on: what it is made of does not depend on the photograph."""
+    """Noise (1, c, h, w), or a clip of it, to run a classifier on: what it is made of depends on no photograph."""
     channels, *own = clf.input_size
-    noise = torch.randn(1, channels, *(size or own), generator=torch.Generator().manual_seed(0))
+    shape = (1, *([clf.frames] if clf.frames else []), channels, *(size or own))
+    noise = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     return noise.to(clf.device, clf.dtype)
 
 

@@ -47,7 +47,8 @@ def count(clf: Classifier, image_size: tuple[int, int] | None = None) -> Flops:
     Source: the conventions of torch.utils.flop_counter; attention is counted under the math backend, because
     fused kernels of some devices have no formula there.
     """
-    shape = (1, clf.input_size[0], *(image_size or clf.input_size[1:]))
+    clip = (clf.frames,) if clf.frames else ()
+    shape = (1, *clip, clf.input_size[0], *(image_size or clf.input_size[1:]))
     try:
         return _count(on_meta(clf.module), torch.empty(shape, device="meta", dtype=clf.dtype))
     except (RuntimeError, TypeError):

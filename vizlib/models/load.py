@@ -112,7 +112,7 @@ def _from_module(module: nn.Module) -> Found:
     if size:
         high, wide = (size, size) if isinstance(size, int) else size
         photos["input_size"] = (getattr(config, "num_channels", 3), high, wide)
-    return Found(module, photos, labels_of_config(config))
+    return Found(module, photos, labels_of_config(config), frames=getattr(config, "num_frames", 0))
 
 
 def _trained(name: str, pretrained: bool | None, weights: Any, num_classes: int | None) -> bool:
