@@ -143,6 +143,7 @@ class Heatmap:
         layer: module path the map was made at, "" for the whole model.
         labels: names of the targets, one per photograph.
         notes: what the reader must know, e.g. the convergence delta of integrated gradients: name -> (b,).
+        why: why this method, where it was chosen by "auto".
     """
 
     values: Tensor
@@ -155,6 +156,7 @@ class Heatmap:
     layer: str = ""
     labels: tuple[str, ...] = ()
     notes: dict[str, Tensor] = field(default_factory=dict)
+    why: str = ""
 
     def pixels(self, size: tuple[int, int] | None = None, mode: Literal["bilinear", "nearest"] = "bilinear") -> Tensor:
         """The map at pixel resolution: (…, h, w), by default that of the image."""

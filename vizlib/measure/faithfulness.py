@@ -131,7 +131,7 @@ def faithfulness(
         random = [run(_standing(ask, partial(noise, torch.Generator().manual_seed(seed + i)))) for i in range(draws)]
         others = {"random": random, "centre": [run(_standing(ask, _centre))]}
     won = {n: beats(found.value, torch.stack([s.value for s in o]), row.higher_is_better) for n, o in others.items()}
-    means = {name: _mean(each) for name, each in others.items()}
+    means: Any = {name: _mean(each) for name, each in others.items()}
     about = f" ({found.baseline})" if found.baseline else ""
     what = f"{row.name}{about} of {heat.method or 'the maps'} on {heat.model}"
     beside = {name: float(m.value.mean()) for name, m in means.items()}

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from vizlib.capture.taps import scores
 from vizlib.methods import attribution, cam, perturbation, raw, rollout
+from vizlib.methods.auto import choose
 from vizlib.methods.kinds import MAKERS, Made, Method, Question
 from vizlib.types import Classifier, Heatmap, Target
 
@@ -75,7 +76,8 @@ def explain(
     Args:
         photos: a path, PIL image, array or uint8 tensor, or a list of them; a float tensor (b, c, h, w) is
             taken as preprocessed.
-        method: a row of METHODS.
+        method: a row of METHODS, or "auto": the most faithful one for the model's family by the measured table; the
+            heatmap's `why` says which it took and why.
         target: what the map speaks about: None for the predicted class; a class index or label; an array (b,)
             of one class per photograph; a list of classes; a callable logits -> (b,). Class-blind methods
             (rollout, raw attention, Eigen-CAM) speak about no class: a target is checked and then not used,
@@ -92,9 +94,13 @@ def explain(
         ValueError: unknown method, option, target, layer or photograph.
         RuntimeError: the method does not apply to this model, or the map is constant or not finite.
     """
-    row = method_named(method, **options)
     if not isinstance(clf, Classifier):
         raise TypeError(f"explain needs a Classifier; got {type(clf).__name__}. Use vl.load(model).")
+    why = ""
+    if method == "auto":
+        photos = clf.prepare(photos).detach()
+        method, why = choose(clf, photos, METHODS)
+    row = method_named(method, **options)
     several = not (layer is None or isinstance(layer, str))
     layers = None if layer is None else [layer] if isinstance(layer, str) else list(layer)
     if layers is not None and not (layers and row.takes_layer):
@@ -102,7 +108,7 @@ def explain(
         raise ValueError(f"{what}. Leave layer out.")
     x = clf.prepare(photos).detach()
     made = MAKERS[row.kind](Question(clf, row, x, target, layers, options))
-    maps = [_heatmap(clf, row, x, target, each) for each in made]
+    maps = [replace(_heatmap(clf, row, x, target, each), why=why) for each in made]
     return maps if several else maps[0]
 
 
