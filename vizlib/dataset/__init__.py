@@ -12,8 +12,10 @@ from typing import Any
 
 _PUBLIC = {
     "predict": "vizlib.dataset.predicting",
+    "evaluate": "vizlib.dataset.evaluating",
     "read": "vizlib.dataset.results",
     "explain": "vizlib.dataset.maps",
+    "locate": "vizlib.dataset.places",
     "mistakes": "vizlib.dataset.finding",
 }
 __all__ = list(_PUBLIC)
