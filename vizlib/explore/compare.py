@@ -15,9 +15,9 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from vizlib.explore.rows import about, attention_of, cell_of, named_models, named_photos, row_of
+from vizlib.explore.rows import about, attention_of, cell_of, judging, named_models, named_photos, row_of
 from vizlib.methods.table import explain, method_named
-from vizlib.show import plot
+from vizlib.show import caption, plot
 from vizlib.show.caption import peak
 from vizlib.show.report import Row, Sheet, page
 from vizlib.types import Heatmap, Target
@@ -126,6 +126,7 @@ def compare(
     *,
     target: Target | None = None,
     hover_mb: float = 12.0,
+    trust: bool = False,
 ) -> Comparison:
     """Explain every photograph by every model with every method.
 
@@ -135,16 +136,18 @@ def compare(
         models: names as in `load`, classifiers or modules: one, a list, or a dict of names of your own.
         photos: paths, names of sample photographs, images, arrays: one, a list, or a dict of names of your
             own; a float tensor (b, c, h, w) is taken as already preprocessed.
-        methods: rows of METHODS.
+        methods: rows of METHODS, or "auto" as in `explain`.
         target: a class, as in `explain`; by default each model's prediction.
         hover_mb: megabytes of attention weights that the saved page may hold for hovering, in all; 0 for none.
             What does not fit is left out, the first layers first.
+        trust: judge every map by deletion and insertion beside random maps, and print that under its picture; takes
+            about 70 forwards a map.
 
     Raises:
         ValueError: a method is not in METHODS, a photograph cannot be read, or no map at all could be made.
     """
     methods = (methods,) if isinstance(methods, str) else tuple(methods)
-    for method in methods:
+    for method in set(methods) - {"auto"}:
         method_named(method)
     classifiers, pictures = named_models(models), named_photos(photos)
     facts = {model: about(clf) for model, clf in classifiers.items()}
@@ -156,8 +159,9 @@ def compare(
         clf, picture = classifiers[model], pictures[photo]
         x = clf.prepare(picture)
         made = row_of(model, clf, facts[model], picture, x)
-        makers = [partial(explain, clf, method=method, target=target) for method in methods]
-        cells = tuple(cell_of(make, x) for make in makers)  # type: ignore[arg-type]
+        makers: list[Any] = [partial(explain, clf, method=method, target=target) for method in methods]
+        makers = [judging(clf, make) for make in makers] if trust else makers
+        cells = tuple(cell_of(make, x) for make in makers)
         made = replace(made, cells=cells, attention=attention_of(clf, x, made, limit) if limit else None)
         rows[photo].append(made)
         lines.append({"photo": photo, "model": model} | facts[model] | _line(made, methods))
@@ -192,3 +196,7 @@ def _draw(sheet: Sheet, axes: NDArray, options: dict[str, Any]) -> None:
         backgrounds=[row.background for row in sheet.rows],
         **options,
     )
+    for line, row in zip(axes, sheet.rows, strict=True):
+        for ax, cell in zip(line[1:], row.cells, strict=True):
+            if isinstance(cell, Heatmap):
+                ax.set_xlabel(caption.trust(cell), fontsize=7)

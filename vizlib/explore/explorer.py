@@ -16,7 +16,7 @@ from torch import Tensor
 
 from vizlib import data
 from vizlib.capture.anatomy import study
-from vizlib.explore.rows import about, cell_of, distinct, named_models, named_photos, row_of
+from vizlib.explore.rows import about, cell_of, distinct, judging, named_models, named_photos, row_of
 from vizlib.methods.table import METHODS, contrast, explain
 from vizlib.models import zoo
 from vizlib.show.assets import asset, module
@@ -49,6 +49,7 @@ class Choice:
     against: str | None = None
     layer: str | None = None
     options: tuple[tuple[str, Any], ...] = ()
+    trust: bool = False
 
 
 class Explorer(widgets.VBox):
@@ -96,6 +97,8 @@ class Explorer(widgets.VBox):
         self.discard = widgets.FloatSlider(
             min=0, max=0.9, step=0.1, description="discard", continuous_update=False, readout_format=".1f"
         )
+        tip = "deletion and insertion beside random maps, some 70 forwards a map"
+        self.trust = widgets.ToggleButton(value=False, description="trust", icon="balance-scale", tooltip=tip)
         self.cancel = widgets.Button(description="cancel", icon="stop", disabled=True)
         self.cancel.on_click(lambda _: self.stop())
         self.upload.observe(self._uploaded, "value")
@@ -103,7 +106,7 @@ class Explorer(widgets.VBox):
     @property
     def controls(self) -> dict[str, widgets.Widget]:
         """Every control that changes the pictures, by name."""
-        named = ("photo", "method", "target", "against", "layer", "fusion", "discard")
+        named = ("photo", "method", "target", "against", "layer", "fusion", "discard", "trust")
         return {name: getattr(self, name) for name in named} | self.models
 
     def _arranged(self) -> list[widgets.Widget]:
@@ -112,7 +115,7 @@ class Explorer(widgets.VBox):
             for row in (
                 [self.photo, self.upload, *self.models.values()],
                 [self.method, self.target, self.against],
-                [self.layer, self.fusion, self.discard, self.cancel],
+                [self.layer, self.fusion, self.discard, self.trust, self.cancel],
             )
         ]
 
@@ -129,6 +132,7 @@ class Explorer(widgets.VBox):
             against=self.against.value if speaks else None,
             layer=None if self.layer.disabled else self.layer.value,
             options=tuple(options.items()),
+            trust=self.trust.value,
         )
 
     def wait(self, seconds: float | None = None) -> None:
@@ -200,7 +204,8 @@ class Explorer(widgets.VBox):
         x = clf.prepare(photo)
         if (model, choice.photo) not in self._rows:
             self._rows[model, choice.photo] = row_of(model, clf, self._facts[model], photo, x)
-        self._cells[model, replace(choice, models=())] = cell_of(partial(_make, choice, clf), x)
+        make = partial(_make, choice, clf)
+        self._cells[model, replace(choice, models=())] = cell_of(judging(clf, make) if choice.trust else make, x)
 
     def _tell_failure(self, done: Future[None]) -> None:
         error = done.exception()

@@ -16,6 +16,7 @@ from vizlib.capture.summary import family
 from vizlib.capture.trace import trace
 from vizlib.explore.window import seen_part
 from vizlib.measure.cost import macs, params_of
+from vizlib.measure.trust import judged
 from vizlib.models.load import load
 from vizlib.show.hover import State, hover_state
 from vizlib.show.report import Row
@@ -112,6 +113,11 @@ def cell_of(make: Callable[[Tensor], Heatmap], x: Tensor) -> Heatmap | str:
         return make(x).cpu()
     except (ValueError, RuntimeError) as error:
         return str(error)
+
+
+def judging(clf: Classifier, make: Callable[[Tensor], Heatmap]) -> Callable[[Tensor], Heatmap]:
+    """Makes the same heatmap with its deletion and insertion, beside those of random maps, in the notes."""
+    return lambda x: judged(clf, x, make(x))
 
 
 def attention_of(clf: Classifier, x: Tensor, row: Row, limit: int) -> State | str:

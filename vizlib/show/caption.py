@@ -12,9 +12,10 @@ def subject(heatmap: Heatmap, photo: int = 0, target: int = 0) -> str:
     if heatmap.score is None:
         return CLASS_BLIND
     score, label = heatmap.score[photo], heatmap.labels[photo]
+    chosen = f"{heatmap.method}: " if heatmap.why else ""  # by method="auto"
     if score.ndim:  # several targets, their names joined
         score, label = score[target], label.split(" | ")[target]
-    return f"{label} · logit {float(score):.2f}"
+    return f"{chosen}{label} · logit {float(score):.2f}"
 
 
 def caption(heatmap: Heatmap, photo: int = 0, target: int = 0) -> str:
@@ -27,3 +28,15 @@ def peak(heatmap: Heatmap, photo: int = 0) -> str:
     """Where the map is strongest, as row and column in [0, 1]."""
     row, column = heatmap[photo].peak().flatten()[:2].tolist()
     return f"({row:.2f}, {column:.2f})"
+
+
+def trust(heatmap: Heatmap, photo: int = 0) -> str:
+    """Deletion and insertion beside those of random maps, and what follows; "" for a heatmap that was not judged."""
+    notes = {name: float(note[photo]) for name, note in heatmap.notes.items() if note.ndim == 1}
+    if "deletion" not in notes:
+        return ""
+    names = ("deletion", "insertion")
+    numbers = " · ".join(f"{name} {notes[name]:.2f} (random {notes[f'random {name}']:.2f})" for name in names)
+    won = [name for name in names if notes[f"{name} wins"]]
+    words = {0: "no better than random maps", 1: f"better than random maps in {''.join(won)} only"}
+    return f"{numbers}\n{words.get(len(won), 'better than random maps')}"

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from vizlib.show import colour
 from vizlib.show.assets import asset, base64_of, module, packed
-from vizlib.show.caption import CLASS_BLIND, peak, subject
+from vizlib.show.caption import CLASS_BLIND, peak, subject, trust
 from vizlib.types import Heatmap
 
 
@@ -173,6 +173,7 @@ def _cell(number: int, method: str, row: Row, cell: Heatmap | str, state: dict[s
         }
     )
     about = subject(cell)
+    judgement = "".join(f'<span class="vl-soft">{escape(line)}</span>' for line in trust(cell).splitlines())
     style = "vl-blind" if about == CLASS_BLIND else ""
     spread = f"from {float(values.min()):.3g} to {float(values.max()):.3g}"
     label = escape(f"{row.model}, {method}, {about}: {hint}, {spread}")
@@ -181,7 +182,7 @@ def _cell(number: int, method: str, row: Row, cell: Heatmap | str, state: dict[s
         '<img alt=""><canvas></canvas><div class="vl-cursor" hidden></div></div><div class="vl-bar"></div>'
         '<div class="vl-scale"><span></span><span></span><span></span></div>'
         f'<figcaption><span class="{style}">{escape(about)}</span>'
-        f'<span class="vl-value">{hint}</span></figcaption></figure>'
+        f'<span class="vl-value">{hint}</span>{judgement}</figcaption></figure>'
     )
 
 
