@@ -32,6 +32,7 @@ _PUBLIC = {
     "benchmark": "vizlib.measure.benchmark:benchmark",
     "cost": "vizlib.measure.cost:cost",
     "choose": "vizlib.measure.choose:choose",
+    "chooser": "vizlib.explore.chooser:chooser",
     "tradeoff": "vizlib.explore.tradeoff:tradeoff",
     "plot": "vizlib.show.plot",
     "summary": "vizlib.explore.summary:summary",

@@ -117,7 +117,7 @@ def _at_size(rows: pd.DataFrame, resolution: int | None, steps: list[tuple[str, 
     """One row per model: at the size of its accuracy, or at the smallest of its sizes that is large enough."""
     if resolution is None:
         return rows[rows["image_px"] == rows["accuracy_px"]]
-    text = f"measured at {resolution} pixels or more"
+    text = f"with costs counted at {resolution} pixels or more"
     large = _keep(rows, rows["image_px"] >= resolution, text, steps, nearest=("image_px", True))
     return large.loc[large.groupby("model")["image_px"].idxmin()]
 
