@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.vizlib-ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo lab test test-families browser bench zoo notebooks lint clean
+.PHONY: help setup demo lab test test-families browser bench zoo notebooks docs lint clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -33,7 +33,7 @@ test-families: $(READY)  ## run one model of every timm family; writes a table
 	$(BIN)/python -m pytest -m families
 
 browser: $(READY)  ## run the tests that need a browser (Chromium)
-	$(BIN)/python -m pytest -m browser tests/browser
+	OUT=$(abspath $(OUT)) $(BIN)/python -m pytest -m browser --durations=0 --durations-min=1 tests/browser
 
 bench: $(READY)  ## measure what each method costs beside a plain forward
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.cost
@@ -45,8 +45,11 @@ zoo: $(READY)  ## train all members of the zoo again: make zoo DATA=FOLDER_OR_TA
 	  && cp runs/$$name/$$name.safetensors runs/$$name/$$name.json runs/$$name/$$name.confusion.csv vizlib/models/weights/ \
 	  || exit 1; done
 
-notebooks: $(READY)  ## run every notebook from top to bottom
-	$(BIN)/python -m pytest --nbmake -p no:cacheprovider notebooks
+notebooks: $(READY)  ## run every notebook from top to bottom; leaves them with their outputs in out/notebooks
+	OUT=$(abspath $(OUT)) $(BIN)/python -m pytest -m notebooks --durations=0 --durations-min=1 tests/test_notebooks.py
+
+docs: notebooks  ## render every notebook as it ran, to pages that need no network; open out/docs/index.html
+	$(BIN)/python docs/render.py $(OUT)/notebooks $(OUT)/docs
 
 lint: $(READY)  ## ruff and mypy
 	$(BIN)/ruff check

@@ -1,5 +1,6 @@
 """Every notebook runs from top to bottom; errors that a widget swallowed count as failures."""
 
+import os
 from pathlib import Path
 
 import nbformat
@@ -29,11 +30,20 @@ def troubles(notebook):
     return found + [out["text"] for out in outputs if "Traceback (most recent call last)" in out.get("text", "")]
 
 
-@pytest.mark.slow
+@pytest.fixture(scope="session")
+def executed():
+    """Where notebooks are left as they ran, for `make docs` and for eyes."""
+    folder = Path(os.environ.get("OUT", "out")) / "notebooks"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@pytest.mark.notebooks
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_runs_from_top_to_bottom(path, tmp_path, monkeypatch):
+def test_runs_from_top_to_bottom(path, tmp_path, monkeypatch, executed):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     done = run(nbformat.read(path, 4), tmp_path)
+    nbformat.write(done, executed / path.name)
     assert troubles(done) == []
     assert any("image/png" in out.get("data", {}) for cell in done.cells for out in cell.get("outputs", []))
 

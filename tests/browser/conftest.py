@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from lab_session import Lab, Server
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -46,6 +47,41 @@ def page(browser: Browser) -> Iterator[Page]:
     local = ("file:", "data:", "blob:")
     page.on("request", lambda r: None if r.url.startswith(local) else errors.append(r.url))
     yield page
+    context.close()
+    assert not errors
+
+
+@pytest.fixture(scope="session")
+def notebooks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the notebooks, which running may change."""
+    folder = tmp_path_factory.mktemp("notebooks")
+    for path in (Path(__file__).parents[2] / "notebooks").glob("*.ipynb"):
+        shutil.copy(path, folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory, notebooks: Path) -> Iterator[Server]:
+    server = Server(tmp_path_factory.mktemp("jupyter"), notebooks)
+    try:
+        server.wait()
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+def lab(browser: Browser, server: Server) -> Iterator[Lab]:
+    """JupyterLab in a page that reaches its server and nothing else; an error on its console fails the test."""
+    context = browser.new_context(viewport={"width": 1280, "height": 1000})
+    page, errors = context.new_page(), []
+    local = (server.address, server.address.replace("http", "ws"), "data:", "blob:")
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("request", lambda r: None if r.url.startswith(local) else errors.append(r.url))
+    page.route(lambda url: not url.startswith(local), lambda route: route.abort())
+    lab = Lab(page, server)
+    yield lab
+    lab.close()
     context.close()
     assert not errors
 
