@@ -118,7 +118,7 @@ def attention(subject: Subject) -> str:
     assert bool(plain.isfinite().all()), "logits that are not finite"
     assert torch.equal(plain, trace.logits), "the logits change"
     own = [op for op in trace.attentions.values() if op.softmax is not None or op.query is not None]  # with a softmax
-    found = Counter(math.prod(op.shape) for op in own)
+    found = Counter(math.prod(op.shape if op.inner is None else (*op.shape[:-1], op.inner.shape[-2])) for op in own)
     assert not found - softmaxes.sizes, f"matrices of sizes {found - softmaxes.sizes} that the model never made"
     left = (softmaxes.sizes - found).total()
     gates = sum(g.activation == "softmax" for g in trace.gates.values())
