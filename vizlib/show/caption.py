@@ -36,7 +36,7 @@ def trust(heatmap: Heatmap, photo: int = 0) -> str:
     if "deletion" not in notes:
         return ""
     names = ("deletion", "insertion")
-    numbers = " · ".join(f"{name} {notes[name]:.2f} (random {notes[f'random {name}']:.2f})" for name in names)
+    lines = [f"{name} {notes[name]:.2f} (random {notes[f'random {name}']:.2f})" for name in names]
     won = [name for name in names if notes[f"{name} wins"]]
-    words = {0: "no better than random maps", 1: f"better than random maps in {''.join(won)} only"}
-    return f"{numbers}\n{words.get(len(won), 'better than random maps')}"
+    words = {0: "not better than every random map", 1: f"better than every random map in {''.join(won)} only"}
+    return "\n".join([*lines, words.get(len(won), "better than every random map")])
