@@ -239,6 +239,34 @@ class Trace:
     kept: dict[str, Tensor] = field(default_factory=dict)
     dense: Tensor | None = None
 
+    def class_map(self, target: int | None = None) -> Heatmap:
+        """What each patch says of a class by itself, the scores of the dense head: (b, r, s) in logits.
+
+        Args:
+            target: class index; by default the trace's own target.
+
+        Raises:
+            ValueError: the model has no dense head, or no such class.
+
+        Source: Jiang et al. 2021, All Tokens Matter: Token Labeling, arXiv 2104.10858.
+        """
+        if self.dense is None:
+            raise ValueError(
+                f"class_map needs a head that scores the classes at every patch; {self.model} has none. Use "
+                f"vl.explain(…, 'gradcam'), or take arch/lvvit_t."
+            )
+        index = self.target if target is None else torch.full_like(self.target, target)
+        if not 0 <= int(index.min()) <= int(index.max()) < self.dense.shape[1]:
+            raise ValueError(
+                f"a class index from 0 to {self.dense.shape[1] - 1} is needed; got {int(index.min())}. Name the target."
+            )
+        values = self.dense[torch.arange(len(index), device=index.device), index]
+        score = self.logits.gather(1, index[:, None])[:, 0]
+        labels = self.labels if target is None else ()
+        return Heatmap(
+            values, self.image, "dense head", self.model, index, score, unit="logits", labels=labels,
+        )  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Cost:

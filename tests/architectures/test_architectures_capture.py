@@ -82,6 +82,17 @@ def test_the_dense_head_of_lv_vit_is_a_map_of_its_own():
     hook.remove()
     run = trace(clf, x)
     torch.testing.assert_close(run.dense, kept[0].transpose(1, 2).unflatten(2, (4, 6)))
+    heat = run.class_map(3)
+    torch.testing.assert_close(heat.values, kept[0][..., 3].unflatten(1, (4, 6)))
+    torch.testing.assert_close(heat.score, run.logits[:, 3])
+    own = run.class_map()  # of each photograph's predicted class
+    for photo, best in enumerate(run.logits.argmax(1).tolist()):
+        torch.testing.assert_close(own.values[photo], run.dense[photo, best])
+        assert own.labels[photo] == tiny.LABELS[best]
+    with pytest.raises(ValueError, match="from 0 to 4 is needed; got 5"):
+        run.class_map(5)
+    with pytest.raises(ValueError, match=r"tiny has none.*gradcam"):
+        trace(tiny.classifier(tiny.vit()), tiny.images()).class_map()
 
 
 def test_grad_cam_of_lv_vit_covers_the_image_and_hears_both_heads():
