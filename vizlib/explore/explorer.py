@@ -205,7 +205,10 @@ class Explorer(widgets.VBox):
         if (model, choice.photo) not in self._rows:
             self._rows[model, choice.photo] = row_of(model, clf, self._facts[model], photo, x)
         make = partial(_make, choice, clf)
-        self._cells[model, replace(choice, models=())] = cell_of(judging(clf, make) if choice.trust else make, x)
+        cell = cell_of(judging(clf, make) if choice.trust else make, x)
+        if isinstance(cell, Heatmap):  # one copy of the photograph for all its maps
+            cell = replace(cell, image=self._rows[model, choice.photo].image[None])
+        self._cells[model, replace(choice, models=())] = cell
 
     def _tell_failure(self, done: Future[None]) -> None:
         error = done.exception()
