@@ -1,0 +1,11 @@
+// The saved report: every picture and detail is in the file.
+import { mountDebug } from "./debug.js";
+import { switchTheme } from "./page.js";
+
+export function mountDebugReport(root, state) {
+  switchTheme(root);
+  mountDebug(root.querySelector("[data-debug]"), state, {
+    thumbs: async (ids) => Object.fromEntries(ids.filter((id) => state.thumbs[id]).map((id) => [id, state.thumbs[id]])),
+    detail: async (id) => state.details[id],
+  });
+}

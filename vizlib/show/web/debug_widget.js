@@ -1,0 +1,26 @@
+// The front end of the debugging panel: the kernel makes pictures and details when they are asked for.
+import { mountDebug } from "./debug.js";
+
+export default {
+  render({ model, el }) {
+    const waiting = new Map();
+    let count = 0;
+    const request = (want, about) => new Promise((resolve) => {
+      waiting.set(++count, resolve);
+      model.send({ number: count, want, about });
+    });
+    const answer = ({ number, found }) => {
+      waiting.get(number)?.(found);
+      waiting.delete(number);
+    };
+    model.on("msg:custom", answer);
+    const root = document.createElement("div");
+    root.className = "vl-root";
+    el.replaceChildren(root);
+    mountDebug(root, model.get("content"), {
+      thumbs: (ids) => request("thumbs", ids),
+      detail: (id) => request("detail", id),
+    });
+    return () => model.off("msg:custom", answer);
+  },
+};
