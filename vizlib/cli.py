@@ -1,4 +1,4 @@
-"""The command line: vizlib summary | explain | compare | gates | kept | cost | zoo | train | demo.
+"""The command line: vizlib summary | explain | compare | gates | kept | cost | evaluate | debug | zoo | train | demo.
 
 Nothing heavy is imported before a command runs, so that --help answers at once.
 """
@@ -34,6 +34,8 @@ EXAMPLES = """examples:
   vizlib tradeoff --out tradeoff.html
   vizlib tradeoff zoo --out zoo.png
   vizlib choose --gmacs 5 --params 30e6
+  vizlib evaluate zoo/vit photos/val
+  vizlib debug zoo/seresnet zoo/vit photos/val --out report.html
   vizlib zoo list
 
 A MODEL begins with zoo/, timm/, torchvision/, hf/ or arch/, or is a Hugging Face folder. A PHOTO is a
@@ -73,6 +75,8 @@ def parser() -> argparse.ArgumentParser:
     cost = command("cost", _cost, "parameters, GMACs, latency and memory")
     tradeoff = command("tradeoff", _tradeoff, "accuracy against cost: one interactive HTML file or a picture")
     choose = command("choose", _choose, "the most accurate classifiers within limits")
+    evaluate = command("evaluate", _evaluate, "the accuracy of a model on labelled photographs")
+    debug = command("debug", _debug, "where and why models are wrong on labelled photographs: one HTML file")
     zoo = command("zoo", _zoo, "the small trained classifiers that come with vizlib")
     demo = command("demo", _demo, "what the zoo looks at in sample photographs: out/compare.html and PNGs")
 
@@ -103,6 +107,20 @@ def parser() -> argparse.ArgumentParser:
     choose.add_argument("--alone", action="store_true", help="only those trained on ImageNet-1k alone")
     choose.add_argument("--first", help="order: accuracy, gmacs, params, memory-mb or latency-ms")
     cost.add_argument("--batch", type=int, default=1, help="photographs per forward; default: 1")
+    evaluate.add_argument("model", metavar="MODEL", help="zoo/…, timm/…, torchvision/…, hf/… or arch/…")
+    evaluate.add_argument("data", metavar="DATADIR", help="folder with a folder per class, or with train/ and val/")
+    evaluate.add_argument("--weights", type=Path, help="a file of weights; default: the published ones")
+    evaluate.add_argument("--batch", type=int, default=64, help="photographs per forward; default: %(default)s")
+    evaluate.add_argument("--device", help="cuda, mps or cpu; by default the best there is")
+    evaluate.add_argument("--out", type=Path, help="keep the predictions in this folder, and go on from them")
+    debug.add_argument("what", nargs="+", metavar="MODEL… DATADIR", help="models, then a folder or table of photographs")
+    debug.add_argument("--method", default="gradcam", help="of the maps; default: %(default)s")
+    debug.add_argument("--boxes", type=Path, help="where the objects are; default: boxes.csv of the photo set")
+    debug.add_argument("--most", type=int, default=200, help="photographs with maps in the file; default: %(default)s")
+    debug.add_argument("--results", type=Path, default=Path("out/debug"), help="kept here; default: %(default)s")
+    debug.add_argument("--random", action="store_true", help="random weights; no download")
+    debug.add_argument("--device", help="cuda, mps or cpu; by default the best there is")
+    debug.add_argument("--out", type=Path, default=Path("out/debug.html"), help="default: %(default)s")
     zoo.add_argument("action", choices=("list", "show"), help="all members in a table, or the card of some")
     zoo.add_argument("models", nargs="*", metavar="NAME", help="members to show")
     commands.add_parser("train", add_help=False, help="train a member of the zoo on a folder of photographs")
@@ -250,6 +268,30 @@ def _choose(arguments: argparse.Namespace) -> None:
     limits = {name.replace("-", "_"): getattr(arguments, name.replace("-", "_")) for name in LIMITS}
     first = arguments.first and arguments.first.replace("-", "_")
     print(choose(**limits, more_data=not arguments.alone, first=first))
+
+
+def _evaluate(arguments: argparse.Namespace) -> None:
+    from vizlib.dataset.evaluating import evaluate
+    from vizlib.models.load import load
+
+    clf = load(arguments.model, weights=arguments.weights, device=arguments.device)
+    print(evaluate(clf, arguments.data, out=arguments.out, batch=arguments.batch))
+
+
+def _debug(arguments: argparse.Namespace) -> None:
+    from vizlib.explore.debugger import debug
+
+    *models, photos = arguments.what
+    if not models:
+        raise ValueError(f"at least one model and the photographs are needed; got {photos}. See --help.")
+    if arguments.out.suffix != ".html":
+        raise ValueError(f"--out needs a name that ends in .html; got {arguments.out}. Add it.")
+    options = {"out": arguments.results, "method": arguments.method, "boxes": arguments.boxes}
+    found = debug(_loaded(models, arguments), photos, **options)
+    print(found.found, end="\n\n")
+    for path, why in found.unreadable.items():
+        print(f"not read: {path}: {why}", file=sys.stderr)
+    print(found.save(arguments.out, most=arguments.most))
 
 
 def _zoo(arguments: argparse.Namespace) -> None:

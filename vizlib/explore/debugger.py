@@ -79,6 +79,12 @@ class Debugger:
         """The first model's table: photographs are numbered by its lines."""
         return next(iter(self.found.tables.values())).reset_index(drop=True)
 
+    @property
+    def unreadable(self) -> dict[str, str]:
+        """Path -> why it could not be read."""
+        found: dict[str, str] = self.table.attrs.get("unreadable", {})
+        return found
+
     @cached_property
     def state(self) -> dict[str, Any]:
         """What the browser is given."""
