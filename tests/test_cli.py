@@ -101,3 +101,16 @@ def test_a_wrong_command_line_is_one_line_and_exit_code_two(arguments, capsys):
 def test_the_traceback_can_be_asked_for():
     with pytest.raises(ValueError, match="catt"):
         cli.main(["--traceback", "explain", "zoo/vit", "catt"])
+
+
+def test_evaluate_prints_shares_in_percent_and_their_intervals(tmp_path, capsys):
+    clf, grey = tiny.classifier(tiny.vit()), Image.new("RGB", (32, 32), (90, 60, 30))
+    said = clf.label(int(clf(transforms.ToTensor()(grey)[None]).argmax()))
+    other = next(label for label in tiny.LABELS if label != said)
+    for label in (said, other):  # the same picture twice: the network is right once
+        (tmp_path / label).mkdir()
+        grey.save(tmp_path / label / "photo.png")
+    assert cli.main(["evaluate", "zoo/vit", str(tmp_path), "--device", "cpu"]) == 0
+    found = " ".join(capsys.readouterr().out.split())
+    assert "2 photographs" in found
+    assert "top-1 50.0 % 95 % interval 9.5 – 90.5 %" in found
