@@ -86,13 +86,10 @@ def measured(models: Iterable[str | Classifier], *, latency: bool = False) -> pd
     """
     classifiers = [m if isinstance(m, Classifier) else _untrained(m) for m in models]
     known = published().query("image_px == accuracy_px").set_index("model")
-    rows = [_accuracy(clf.name, known) | cost_from_shapes(clf) | {"latency_ms": np.nan} for clf in classifiers]
+    rows = [_accuracy(clf, known) | cost_from_shapes(clf) | {"latency_ms": np.nan} for clf in classifiers]
     table = pd.DataFrame(rows)
     if latency:
         table["latency_ms"] = ratios(classifiers)["latency_ms"].to_numpy()
-    unknown = [i for i, kind in enumerate(table["family"]) if not isinstance(kind, str)]
-    for i in unknown:
-        table.loc[i, "family"] = family(classifiers[i])
     return table
 
 
@@ -114,18 +111,20 @@ def front(table: pd.DataFrame, cost: str = "gmacs") -> pd.DataFrame:
     return rows[~(no_worse & better).any(0)]
 
 
-def _accuracy(name: str, known: pd.DataFrame) -> dict[str, Any]:
-    """What is known of a model's accuracy, with its family where that is known too."""
+def _accuracy(clf: Classifier, known: pd.DataFrame) -> dict[str, Any]:
+    """What is known of a classifier's accuracy, and its family."""
+    name = clf.name
     if name in known.index:
         row = known.loc[name]
         return {"model": name} | {column: row[column] for column in ACCURACY}
-    if name.removeprefix("zoo/") in zoo.trained() and name.startswith("zoo/"):
+    if name.startswith("zoo/") and name.removeprefix("zoo/") in zoo.trained():
         card = zoo.card(name)
         low, high = card.top1_interval
         source = f"{card.photos} photographs, counted when it was trained"
         values = (card.family, ZOO, card.top1, IMAGE_SIZE, False, source)
         return {"model": name, "low": low, "high": high} | dict(zip(ACCURACY, values, strict=True))
-    return {"model": name} | dict.fromkeys(ACCURACY, np.nan) | {"dataset": UNKNOWN}
+    unknown: dict[str, Any] = dict.fromkeys(ACCURACY, np.nan)
+    return {"model": name} | unknown | {"family": family(clf), "dataset": UNKNOWN, "more_data": False, "source": ""}
 
 
 def _untrained(name: str) -> Classifier:

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
 
 import pandas as pd
 import torch
 
 from vizlib.measure.checkpoints import published
 from vizlib.measure.cost import macs, params_of
-from vizlib.models.architectures.registry import architectures
-from vizlib.models.load import load
+from vizlib.models.architectures.registry import architectures, build
+from vizlib.types import Classifier
 
 TIMM = "data/imagenet_top1.csv: timm results table, August 2026"
 COUNTED = "counted here from shapes: data/costs.csv"
@@ -86,8 +85,10 @@ def _at_own_size() -> pd.DataFrame:
 @cache
 def _cost(name: str) -> tuple[float, float]:
     if name.startswith("arch/"):
-        with torch.random.fork_rng(devices=[]):
-            clf: Any = load(name, pretrained=False, device="cpu")
-        return float(params_of(clf.module)), macs(clf) / 1e9
+        size = architectures()[name.removeprefix("arch/")].input_size
+        with torch.device("meta"):
+            module = build(name.removeprefix("arch/")).eval()
+        clf = Classifier(module, name, lambda photo: photo, (3, size, size))
+        return float(params_of(module)), macs(clf) / 1e9
     row = _at_own_size().loc[f"timm/{name}"]
     return float(row["params"]), float(row["gmacs"])
