@@ -77,3 +77,7 @@ class Watcher:
     def is_gate(self, event: int, raw: RawGate) -> bool:
         """Is this multiplication a gate? A watcher that keeps gates does so here."""
         raise NotImplementedError
+
+    def gate(self, event: int, raw: RawGate) -> Tensor | None:
+        """A gate; returns what the features shall be multiplied with instead, or None."""
+        return None

@@ -137,7 +137,9 @@ def _multiply(mode: Interceptor, func: Any, args: Any, kwargs: Any) -> Any:
     features = args[1 - side]
     raw = RawGate(tag.gate, features, tag.activation)  # type: ignore[union-attr]
     if mode.watcher.is_gate(mode.next_event(), raw):
-        return func(*args, **kwargs)
+        held = mode.watcher.gate(mode.events - 1, raw)
+        operands = args if held is None else (*args[:side], held, *args[side + 1 :])
+        return func(*operands, **kwargs)
     out = func(*args, **kwargs)
     for tensor in args[:2]:
         mode.hand_on("", tensor, out)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_map
 
 from vizlib.attention import Attention
 from vizlib.capture.anatomy import Anatomy, Site, is_alone, study
-from vizlib.capture.events import RawAttention, RawGate
+from vizlib.capture.events import RawAttention, RawGate, Watcher
 from vizlib.capture.intercept import Interceptor
 from vizlib.capture.steps import steps_of
 from vizlib.capture.taps import cut, layout, scores
@@ -268,24 +268,15 @@ class _Silence(Follower):
 
 
 @contextmanager
-def ablate(clf: Classifier, heads: Mapping[str, Sequence[int]]) -> Iterator[Classifier]:
-    """Silences attention heads while the block lasts: their output is zero.
-
-    Args:
-        heads: attention operation -> heads, by the names and numbers that `trace` and `summary` use.
-
-    Raises:
-        ValueError: no such operation or head (when the model is run).
-    """
+def intercepted(clf: Classifier, watcher: Callable[[Anatomy, int], Watcher]) -> Iterator[Classifier]:
+    """Every run of the model while the block lasts is told to a watcher, made from its anatomy and batch size."""
     modes: list[Interceptor] = []
 
     def enter(_module: Any, args: Any, kwargs: Any) -> None:
         x = next(a for a in (*args, *kwargs.values()) if isinstance(a, Tensor))
         if is_alone(clf):
             return
-        anatomy = study(clf, x)
-        _check_heads(clf, anatomy, heads)
-        modes.append(Interceptor(_Silence(clf, heads, anatomy, len(x))))
+        modes.append(Interceptor(watcher(study(clf, x), len(x))))
         modes[-1].__enter__()
 
     def leave(*_: Any) -> None:
@@ -299,6 +290,25 @@ def ablate(clf: Classifier, heads: Mapping[str, Sequence[int]]) -> Iterator[Clas
     finally:
         before.remove()
         after.remove()
+
+
+@contextmanager
+def ablate(clf: Classifier, heads: Mapping[str, Sequence[int]]) -> Iterator[Classifier]:
+    """Silences attention heads while the block lasts: their output is zero.
+
+    Args:
+        heads: attention operation -> heads, by the names and numbers that `trace` and `summary` use.
+
+    Raises:
+        ValueError: no such operation or head (when the model is run).
+    """
+
+    def silence(anatomy: Anatomy, batch: int) -> Watcher:
+        _check_heads(clf, anatomy, heads)
+        return _Silence(clf, heads, anatomy, batch)
+
+    with intercepted(clf, silence):
+        yield clf
 
 
 def _check_heads(clf: Classifier, anatomy: Anatomy, heads: Mapping[str, Sequence[int]]) -> None:
