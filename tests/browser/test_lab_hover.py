@@ -133,7 +133,7 @@ def test_the_notebook_about_attention_matrices(lab: Lab, pictures: Path) -> None
     assert lab.errors() == []
     page = lab.page
     page.locator(".vizlib-hover").scroll_into_view_if_needed()
-    page.get_by_label("layer of").select_option(index=-1)
+    page.get_by_label("layer of").select_option("blocks.2.attn")
     opaque(page)
     point_at(page, page.locator(".vh-photo").first, (0.5, 0.5))
     assert "attends most to" in says(page)

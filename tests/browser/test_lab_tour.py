@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -56,11 +57,12 @@ def test_the_tour(tour: Lab, pictures: Path, capsys: Any) -> None:
     page = tour.page
     page.screenshot(path=pictures / "tour.png")
     maps_are_those_of_the_library(page)
-    changes_are_fast(page, capsys)
+    typical = changes(tour, capsys)
     slider_and_buttons(page)
     upload(page)
     page.locator(".vl-root").scroll_into_view_if_needed()
     page.screenshot(path=pictures / "explorer.png")
+    assert typical <= 500
 
 
 def maps_are_those_of_the_library(page: Page) -> None:
@@ -77,16 +79,23 @@ def maps_are_those_of_the_library(page: Page) -> None:
     assert page.locator(".vl-cursor:visible").count() == 3
 
 
-def changes_are_fast(page: Page, capsys: Any) -> None:
-    """Conditions: three classifiers of the zoo, one photograph of 64 × 64 pixels, whatever else the machine does."""
+def changes(tour: Lab, capsys: Any) -> float:
+    """Median of the milliseconds that a change takes.
+
+    Conditions: three classifiers of the zoo, one photograph of 64 × 64 pixels, whatever else the machine does.
+    """
     asked = [("method", "layercam", "layercam"), ("method", "rollout", "rollout"), ("method", "chefer", "chefer"),
              ("photo", "cat", "cat"), ("method", "gradcam", "gradcam")]  # fmt: skip
+    page, clock = tour.page, "import time; print(time.process_time())"
+    begun = tour.ask(clock)
     spent = {f"{name} {label}": page.evaluate(CHANGE, [name, label, heading]) for name, label, heading in asked}
+    computed = 1e3 * (tour.ask(clock) - begun) / len(asked)
     again = page.evaluate(CHANGE, ["photo", "coffee", "coffee"])
     with capsys.disabled():
         told = ", ".join(f"{what} {ms:.0f}" for what, ms in spent.items())
-        print(f"explorer, ms from a choice to the maps of three zoo models: {told}; back to what was seen {again:.0f}")
-    assert np.median(list(spent.values())) <= 500
+        print(f"explorer, ms from a choice to the maps of three zoo models: {told}; back to what was seen {again:.0f}; "
+              f"the kernel computed {computed:.0f} ms a change; load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
+    return float(np.median(list(spent.values())))
 
 
 def slider_and_buttons(page: Page) -> None:

@@ -1,5 +1,9 @@
 """Comparisons: the same maps as explain's, reasons where there is none, marks, files."""
 
+import base64
+import json
+import re
+
 import matplotlib
 import pytest
 import tiny
@@ -108,3 +112,29 @@ def test_saves_what_the_ending_says(found, tmp_path):
 def test_a_figure_of_an_unknown_photograph_is_refused(found):
     with pytest.raises(ValueError, match="coffee, astronaut"):
         found.figure("moon")
+
+
+def test_the_saved_page_holds_the_attention_of_models_that_have_one(models, found, tmp_path):
+    cnn, vit = found.sheets[0].rows
+    assert "hovering needs attention over places" in cnn.attention
+    assert [layer["name"] for layer in vit.attention["layers"]] == ["blocks.0.attn", "blocks.1.attn"]
+    assert vit.box == pytest.approx((1 / 6 + 2 / 3 / 36, 2 / 36, 5 / 6 - 2 / 3 / 36, 34 / 36), abs=0.03)
+    text = found.save(tmp_path / "both.html").read_text()
+    assert text.count("data-hover=") == 2  # one per photograph
+    state = json.loads(re.search(r'id="vl-state">(.*?)</script>', text, re.S).group(1))
+    (panel,) = state["hover"][0]
+    assert base64.b64decode(panel["layers"][1]["rows"]) == vit.attention["layers"][1]["rows"]
+    assert state["images"][panel["photo"]].startswith("data:image/jpeg")
+
+
+def test_attention_that_does_not_fit_the_page_is_left_out_with_the_reason(models):
+    weights = 3 * 17 * 17  # bytes of one layer: heads, queries, keys
+    rooms = {"two layers": 2 * weights, "one layer": weights, "none": weights - 1}
+    kept = {}
+    for name, room in rooms.items():
+        ((row,),) = (sheet.rows for sheet in compare(models[1], "coffee", "gradcam", hover_mb=room / 1e6).sheets)
+        kept[name] = row.attention
+    assert [layer["rows"] is None for layer in kept["two layers"]["layers"]] == [False, False]
+    assert [layer["rows"] is None for layer in kept["one layer"]["layers"]] == [True, False]
+    assert "too large for this page" in kept["none"]
+    assert compare(models[1], "coffee", "gradcam", hover_mb=0).sheets[0].rows[0].attention is None

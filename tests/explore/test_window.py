@@ -6,7 +6,7 @@ import torch
 from torchvision import transforms
 
 from vizlib import data
-from vizlib.explore.window import sharp, window
+from vizlib.explore.window import WHOLE, seen_part, sharp, window
 from vizlib.types import Classifier
 
 SIZE = 64
@@ -48,3 +48,12 @@ def test_the_sharp_picture_shows_the_same_part_as_the_models_input():
     assert float((coarse - seen).abs().mean()) < 0.02
     moved = torch.roll(coarse, 3, -1)  # three pixels aside no longer fit
     assert float((moved - seen).abs().mean()) > 0.04
+
+
+def test_the_part_that_is_seen_comes_with_its_box():
+    clf = through(transforms.Resize(SIZE), transforms.CenterCrop(SIZE))
+    photo = data.photo("coffee")  # 600 × 400
+    picture, box = seen_part(clf, photo)
+    assert picture.shape[0] == 3
+    assert box == pytest.approx((1 / 6, 0, 5 / 6, 1), abs=0.01)
+    assert seen_part(clf, clf.prepare(photo)) == (None, WHOLE)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from html import escape
 from typing import Any
 
@@ -39,7 +39,7 @@ class Row:
     cells: tuple[Heatmap | str, ...] = ()
     note: str = ""
     box: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)
-    attention: dict[str, Any] | str | None = None
+    attention: dict[str, Any] | str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, eq=False)
