@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from vizlib.measure.gates import GateSurvey
+from vizlib.measure.gates import GateSurvey, survey_gates
+from vizlib.models.load import load
 from vizlib.show import colour
 from vizlib.show.assets import asset, module, packed
 from vizlib.show.gates import gates_state
@@ -29,10 +30,14 @@ READ = "canvas => Array.from(canvas.getContext('2d').getImageData(0, 0, canvas.w
 
 @pytest.fixture
 def gates(page: Page, tmp_path: Path) -> Page:
-    file = tmp_path / "gates.html"
+    return opened(page, tmp_path, SURVEY)
+
+
+def opened(page: Page, folder: Path, survey: GateSurvey) -> Page:
+    file = folder / "gates.html"
     file.write_text(
         f"<!doctype html><meta charset=utf-8><style>{asset('hover.css')}{asset('gates.css')}</style><div id=root></div>"
-        f"<script type='application/json' id=state>{packed(gates_state(SURVEY))}</script>"
+        f"<script type='application/json' id=state>{packed(gates_state(survey))}</script>"
         f"<script type=module>{module('gates.js')}\nwindow.told = [];\n"
         "mountGates(document.getElementById('root'), JSON.parse(document.getElementById('state').textContent), "
         "(view) => told.push(view));</script>",
@@ -108,3 +113,18 @@ def test_a_layer_is_chosen_by_its_strip(gates: Page) -> None:
     gates.locator(".vg-layers button").nth(1).click()
     assert read(gates.locator(".vg-strips")).shape == (2, 2, 3)
     assert gates.locator(".vg-layers button").nth(1).get_attribute("aria-selected") == "true"
+
+
+def test_the_gates_of_the_zoo(page: Page, tmp_path: Path, pictures: Path) -> None:
+    """The layer that differs most by class is shown first; its strongest difference stands in the first column."""
+    photos = {"espresso": ["coffee"], "tabby_cat": ["cat"], "analog clock": ["clock"], "rocket": ["rocket"]}
+    survey = survey_gates(load("zoo/seresnet"), photos)
+    layer = survey.spread().idxmax()
+    opened(page, tmp_path, survey)
+    box = page.locator(".vg-strips").bounding_box()
+    assert box
+    page.mouse.move(box["x"] + 1, box["y"] + 5)
+    top = survey.difference(layer, "espresso", "tabby_cat")
+    assert f"channel {top.index[0]}: espresso" in (page.locator(".vg-text").text_content() or "")
+    assert page.locator("button[aria-selected=true] b").text_content() == layer
+    page.screenshot(path=pictures / "gates.png")
