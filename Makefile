@@ -45,6 +45,9 @@ zoo: $(READY)  ## train all members of the zoo again: make zoo DATA=FOLDER_OR_TA
 	  && cp runs/$$name/$$name.safetensors runs/$$name/$$name.json runs/$$name/$$name.confusion.csv vizlib/models/weights/ \
 	  || exit 1; done
 
+architectures: $(READY)  ## run every architecture once; brings the table of notebooks/README.md up to date
+	$(BIN)/vizlib summary --all --out notebooks/README.md
+
 notebooks: $(READY)  ## run every notebook from top to bottom; leaves them with their outputs in out/notebooks
 	OUT=$(abspath $(OUT)) $(BIN)/python -m pytest -m notebooks --durations=0 --durations-min=1 tests/test_notebooks.py
 
