@@ -27,6 +27,8 @@ from vizlib.show.axes import (
 from vizlib.show.caption import caption, subject
 from vizlib.show.colour import Limits, Scale, scale_of, shared_scale
 from vizlib.show.kept import kept as kept
+from vizlib.show.trust import benchmark as benchmark
+from vizlib.show.trust import curves as curves
 from vizlib.types import Gate, Heatmap, Trace
 
 Query = tuple[float, float] | int | Literal["mean"]
