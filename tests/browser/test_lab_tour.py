@@ -94,7 +94,8 @@ def changes(tour: Lab, capsys: Any) -> float:
     with capsys.disabled():
         told = ", ".join(f"{what} {ms:.0f}" for what, ms in spent.items())
         print(f"explorer, ms from a choice to the maps of three zoo models: {told}; back to what was seen {again:.0f}")
-        print(f"the kernel computed {computed:.0f} ms a change; load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
+        load = f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
+        print(f"the kernel computed {computed:.0f} ms a change; {load}")
     return float(np.median(list(spent.values())))
 
 
