@@ -43,6 +43,7 @@ zoo: $(READY)  ## train all members of the zoo again: make zoo DATA=FOLDER_OR_TA
 	for name in $$($(BIN)/python -c 'from vizlib.models import zoo; print(*zoo.names())'); do \
 	  $(BIN)/vizlib train $$name --data "$(DATA)" --dataset "Tiny-ImageNet, 20 classes" --threads 1 --resume \
 	  && cp runs/$$name/$$name.safetensors runs/$$name/$$name.json runs/$$name/$$name.confusion.csv vizlib/models/weights/ \
+	  && cp runs/$$name/log.csv vizlib/models/weights/$$name.log.csv \
 	  || exit 1; done
 
 architectures: $(READY)  ## run every architecture once; brings the table of notebooks/README.md up to date

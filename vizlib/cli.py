@@ -113,7 +113,7 @@ def parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--batch", type=int, default=64, help="photographs per forward; default: %(default)s")
     evaluate.add_argument("--device", help="cuda, mps or cpu; by default the best there is")
     evaluate.add_argument("--out", type=Path, help="keep the predictions in this folder, and go on from them")
-    debug.add_argument("what", nargs="+", metavar="MODEL… DATADIR", help="models, then a folder or table of photographs")
+    debug.add_argument("what", nargs="+", metavar="MODEL… DATADIR", help="models, then labelled photographs")
     debug.add_argument("--method", default="gradcam", help="of the maps; default: %(default)s")
     debug.add_argument("--boxes", type=Path, help="where the objects are; default: boxes.csv of the photo set")
     debug.add_argument("--most", type=int, default=200, help="photographs with maps in the file; default: %(default)s")
@@ -295,19 +295,34 @@ def _debug(arguments: argparse.Namespace) -> None:
 
 
 def _zoo(arguments: argparse.Namespace) -> None:
+    import pandas as pd
+
     from vizlib.models import zoo
 
     names = arguments.models or zoo.trained()
     if not names:
         raise RuntimeError("a trained member of the zoo is needed; there is none. See: vizlib train --help")
-    if arguments.action == "list":
-        print(f"{'name':16}{'family':13}{'parameters':>12}{'GMACs':>8}{'top-1':>8}")
-    for card in map(zoo.card, names):
-        if arguments.action == "list":
-            size = f"{card.parameters:>12,}{card.gmacs:>8.3f}{card.top1:>8.1%}"
-            print(f"{'zoo/' + card.name:16}{card.family:13}{size}")
-        else:
-            print("\n".join(f"{name:14} {value}" for name, value in vars(card).items()), end="\n\n")
+    cards = [zoo.card(name) for name in names]
+    if arguments.action == "show":
+        print("\n\n".join(map(str, cards)))
+        return
+    lines = [
+        {
+            "name": f"zoo/{card.name}",
+            "family": card.family,
+            "parameters": f"{card.parameters:,}",
+            "GMACs": f"{card.gmacs:.3f}",
+            "top-1": f"{card.top1:.1%}",
+            "95 % interval": "{:.1f} – {:.1f}".format(*(100 * end for end in card.top1_interval)),
+            "top-5": f"{card.top5:.1%}",
+            "calibration error": f"{card.ece:.1%}",
+        }
+        for card in cards
+    ]
+    print(pd.DataFrame(lines).to_string(index=False))
+    untrained = [name for name in zoo.names() if name not in zoo.trained()]
+    if untrained:
+        print(f"not trained yet: {', '.join(untrained)}")
 
 
 def _demo(arguments: argparse.Namespace) -> None:

@@ -1,4 +1,5 @@
 import copy
+import csv
 import hashlib
 import os
 from pathlib import Path
@@ -118,6 +119,24 @@ def test_trained_members_were_trained_alike():
     found = [zoo.card(name) for name in TRAINED]
     assert all(card.recipe == found[0].recipe for card in found)
     assert len({card.sha256 for card in found}) == len(TRAINED) >= 3
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_log_is_of_the_whole_training(name):
+    with (WEIGHTS / f"{name}.log.csv").open() as file:
+        log = list(csv.DictReader(file))
+    card = zoo.card(name)
+    assert [int(line["epoch"]) for line in log] == list(range(1, card.epochs + 1))
+    assert sum(float(line["seconds"]) for line in log) == pytest.approx(card.duration_s, rel=1e-6)
+    assert float(log[-1]["loss"]) < 0.7 * float(log[0]["loss"])
+
+
+def test_card_can_be_read_by_a_person():
+    card = zoo.card("vit")
+    text = str(card)
+    assert all(len(line) < 120 for line in text.splitlines())
+    for part in (f"{card.top1:.1%}", f"{card.parameters:,}", card.command, card.sha256, *card.labels):
+        assert part in text
 
 
 def test_sha256_is_of_the_stored_file():

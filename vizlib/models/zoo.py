@@ -13,6 +13,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import textwrap
 from dataclasses import dataclass, fields
 from importlib import resources
 from importlib.resources.abc import Traversable
@@ -23,7 +24,7 @@ import torch
 from safetensors.torch import load as parse_safetensors
 from torch import Tensor, nn
 
-from vizlib.models.zoo_architectures import MEMBERS
+from vizlib.models.zoo_architectures import IMAGE_SIZE, MEMBERS
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, of red, green and blue in [0, 1]
 LABELS = (
@@ -58,6 +59,29 @@ class Card:
     hardware: str
     command: str
     sha256: str  # of the weights file
+
+    def __str__(self) -> str:
+        low, high = (f"{100 * end:.1f}" for end in self.top1_interval)
+        classes = [f"{name} {share:.0%}" for name, share in sorted(self.per_class.items(), key=lambda item: -item[1])]
+        size = f"{IMAGE_SIZE} × {IMAGE_SIZE}"
+        lines = {
+            "": f"{self.family}: {self.architecture}",
+            "size": f"{self.parameters:,} parameters, {self.gmacs:.3f} GMACs for a photo of {size}",
+            "top-1": f"{self.top1:.1%} (95 % interval {low} – {high}) of {self.photos} validation photos",
+            "top-5": f"{self.top5:.1%}",
+            "calibration": f"expected calibration error {self.ece:.1%}",
+            "classes": ", ".join(classes),
+            "confusion": f"weights/{self.name}.confusion.csv, or vl.zoo.confusion({self.name!r})",
+            "photos": self.dataset,
+            "recipe": ", ".join(f"{key} {value}" for key, value in self.recipe.items()),
+            "trained": f"{self.epochs} epochs, seed {self.seed}, {self.duration_s / 60:.0f} min on {self.hardware}",
+            "command": self.command,
+            "sha256": self.sha256,
+        }
+        wrapped = (textwrap.wrap(text, 100, subsequent_indent=" " * 14) for text in lines.values())
+        return f"zoo/{self.name}\n" + "\n".join(
+            f"{key:14}" + "\n".join(text) for key, text in zip(lines, wrapped, strict=True)
+        )
 
 
 def names() -> list[str]:
