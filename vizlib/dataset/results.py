@@ -119,6 +119,11 @@ class Results:
         whole = pa.concat_tables(light).sort_by(ROW)
         bad = whole.filter(pa.compute.is_valid(whole[ERROR])).select(["path", ERROR]).to_pydict()
         good = whole.filter(pa.compute.is_null(whole[ERROR])).drop_columns([ERROR])
+        if not len(good):
+            raise ValueError(
+                f"{self.folder}: a photograph with a prediction is needed; there is no photograph that has one: "
+                f"{bad[ERROR][0]}. Look at the files and the model."
+            )
         table = good.to_pandas()
         table.attrs = {"out": str(self.folder), "unreadable": dict(zip(bad["path"], bad[ERROR], strict=True))}
         return table
