@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from matplotlib.figure import Figure
 
 from vizlib.explore.explorer import REFUSALS, explorer
 from vizlib.measure.checkpoints import COSTS, front, measured, published, trained_zoo
-from vizlib.show.assets import asset, module
+from vizlib.show.assets import asset, base64_of, module
 from vizlib.show.scatter import figure
 from vizlib.show.tradeoff import html_table, tradeoff_page, tradeoff_state
 from vizlib.types import Classifier
@@ -72,7 +73,12 @@ class Tradeoff:
         return path
 
     def _repr_html_(self) -> str:
-        return html_table(self.table)
+        """The picture, and the table folded under it."""
+        file = io.BytesIO()
+        self.figure().savefig(file, format="png", dpi=100)
+        picture = f'<img style="max-width:100%" alt="accuracy against {self.cost}" src="data:image/png;base64,'
+        table = f"<details><summary>all numbers</summary>{html_table(self.table)}</details>"
+        return f'{picture}{base64_of(file.getvalue())}">{table}'
 
 
 def tradeoff(
@@ -124,9 +130,9 @@ class _Panel(widgets.VBox):
         hint = "Click a mark for its numbers, and to open the model in the explorer."
         self.plots, self.opened = Scatter(state=tradeoff_state(table, cost, hint)), widgets.VBox()
         super().__init__([self.plots, self.opened])
-        self.plots.on_msg(lambda _widget, message, _buffers: self.open(message["open"]))
+        self.plots.on_msg(lambda _widget, message, _buffers: self.show_model(message["open"]))
 
-    def open(self, model: str) -> None:
+    def show_model(self, model: str) -> None:
         """Shows a model in the explorer, or why that cannot be."""
         self.opened.children = [widgets.HTML(f"Opening {model} …")]
         try:
