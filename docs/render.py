@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -127,8 +128,10 @@ def main() -> None:
     given.out.mkdir(parents=True, exist_ok=True)
     for path in found:
         (given.out / f"{path.stem}.html").write_text(render(nbformat.read(path, 4)), "utf-8")
-    readme = (HERE.parent / "notebooks" / "README.md").read_text("utf-8")
-    (given.out / "index.html").write_text(index(readme), "utf-8")
+    source = HERE.parent / "notebooks"
+    for picture in (*source.glob("*.jpg"), *source.glob("*.png")):
+        shutil.copy(picture, given.out)
+    (given.out / "index.html").write_text(index((source / "README.md").read_text("utf-8")), "utf-8")
     print(f"{len(found)} notebooks; open {given.out / 'index.html'}")
 
 

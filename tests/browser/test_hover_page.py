@@ -181,6 +181,23 @@ def test_thumbnails_stay_while_hovering_and_choose_layer_and_head(page: Page, tm
     assert page.get_by_label("head of").input_value() == "2"
 
 
+def test_thumbnails_of_a_layer_on_one_scale(page: Page, tmp_path: Path) -> None:
+    """The head whose strongest patch is weaker gets darker; the strongest of the layer stays as it was."""
+    found = traced(tiny.classifier(tiny.vit()))
+    open_page(page, tmp_path, [hover_state(found)])
+    peak = """(canvas, head) => Math.max(...Array.from({ length: 38 * 38 }, (_, i) => {
+        const [x, y] = [40 * head + (i % 38), Math.floor(i / 38)];
+        return canvas.getContext('2d').getImageData(x, y, 1, 1).data[0];
+    }))"""
+    tops = [float(drawable(found)[0].heatmap(0, head).values.max()) for head in range(3)]
+    weakest, strongest = int(np.argmin(tops)), int(np.argmax(tops))
+    thumbs = page.locator(".vh-thumbs")
+    own = thumbs.evaluate(peak, weakest), thumbs.evaluate(peak, strongest)
+    page.locator("[data-setting=scale]").select_option("layer")
+    assert thumbs.evaluate(peak, weakest) < own[0]
+    assert thumbs.evaluate(peak, strongest) == own[1]
+
+
 def test_a_layer_that_is_not_in_the_page_says_so(page: Page, tmp_path: Path) -> None:
     found = traced(tiny.classifier(tiny.vit()))
     size = found.attentions["blocks.1.attn"].weights().numel()

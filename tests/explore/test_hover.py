@@ -119,8 +119,10 @@ def test_thumbnails_show_the_class_token_or_the_mean_query() -> None:
         for layer, attention in zip(hover_state(found, 1)["layers"], drawable(found), strict=True):
             assert layer["thumbsOf"] == caption
             thumbs = np.frombuffer(layer["thumbs"], np.uint8).reshape(attention.heads, *layer["keys"]["grid"])
+            scales = np.frombuffer(layer["thumbScale"], np.float32)
             for head, thumb in enumerate(thumbs):
                 values = attention.heatmap(query, head).values[1].numpy()
+                assert scales[head] == pytest.approx(values.max())
                 np.testing.assert_allclose(thumb, 255 * values / values.max(), atol=0.51)
 
 

@@ -115,12 +115,14 @@ def _layer(attention: Attention, photo: int) -> State:
     asks = _askers(one)
     called = "latent query" if asks.grid is None else "class token" if asks.prefix == 1 else "prefix token"
     first = asks.prefix > 0 and bool((asks.index == 0).any())
+    thumbs, top = _thumbnails(one, asks.index == 0 if first else asks.index >= 0)
     return {
         "name": one.name,
         "shape": list(one.shape[1:]),
         "queries": _places(asks) | {"called": called},
         "keys": _places(one.keys),
-        "thumbs": _thumbnails(one, asks.index == 0 if first else asks.index >= 0),
+        "thumbs": thumbs,
+        "thumbScale": top,
         "thumbsOf": called if first else "mean over queries",
     }
 
@@ -139,12 +141,13 @@ def _places(tokens: Tokens) -> State:
     return {"grid": list(tokens.grid) if tokens.grid else None, "prefix": tokens.prefix, "index": index}
 
 
-def _thumbnails(one: Attention, asked: Tensor) -> bytes:
-    """What the asked query slots (1, g, q) attend to on average, per head: (a, r, s) uint8 of its maximum."""
+def _thumbnails(one: Attention, asked: Tensor) -> tuple[bytes, bytes]:
+    """What the asked query slots (1, g, q) attend to on average, per head: (a, r, s) uint8, and what 255 means."""
     mass = asked.to(one.output.device).float()
     carried = one.carry(mass / mass.sum())[0]  # (g, a, k)
     pictures = one.keys.patches(one.keys.scatter(carried.transpose(0, 1)))
-    return _shades(pictures, pictures.amax((1, 2), keepdim=True)).numpy().tobytes()
+    top = pictures.amax((1, 2), keepdim=True)
+    return _shades(pictures, top).numpy().tobytes(), top.float().cpu().numpy().tobytes()
 
 
 def _shades(values: Tensor, top: Tensor) -> Tensor:

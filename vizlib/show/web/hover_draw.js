@@ -1,5 +1,5 @@
 // Drawing for the hover widget: cells over the photograph, thumbnails, colour bar, and all of it as one picture.
-import { bytes, colourText, element, intoBox, number, shadeOf } from "./page.js";
+import { bytes, colourText, element, intoBox, number, numbers, shadeOf } from "./page.js";
 import { MEAN, attend, largest, tokenAt, unpackPlaces, unpackRows } from "./attend.js";
 
 export const WIDTH = 320; // of a photograph on the page, in CSS pixels
@@ -69,10 +69,11 @@ function thumbCells(layer, head, point) {
   const [r, s] = layer.keys.grid;
   const asked = point && unpackPlaces(layer).hasPatches;
   if (asked) return unpackRows(layer) ? attend(layer, head, tokenAt(layer, point)).cells : null;
-  return Float32Array.from(bytes(layer.thumbs).subarray(head * r * s, (head + 1) * r * s));
+  const unit = numbers(Float32Array, layer.thumbScale)[head] / 255;
+  return Float32Array.from(bytes(layer.thumbs).subarray(head * r * s, (head + 1) * r * s), (shade) => shade * unit);
 }
 
-// A row per layer, a column per head.
+// A row per layer, a column per head; each to its own maximum, or all of a layer on one scale.
 export function drawThumbs(panel, view, table) {
   const { layers, aspect, box } = panel.data, columns = Math.max(...layers.map((layer) => layer.shape[1]));
   const point = view.pin && intoBox(box, view.pin);
@@ -82,12 +83,15 @@ export function drawThumbs(panel, view, table) {
   const context = panel.thumbs.getContext("2d");
   context.imageSmoothingEnabled = false;
   layers.forEach((layer, row) => {
-    for (let head = 0; head < layer.shape[1]; head++) {
-      const spot = [head * wide, row * high, wide - 2, high - 2], cells = thumbCells(layer, head, point);
+    const heads = Array.from({ length: layer.shape[1] }, (_, head) => thumbCells(layer, head, point));
+    const most = Math.max(...heads.map((cells) => (cells ? largest(cells) : 0)));
+    heads.forEach((cells, head) => {
+      const spot = [head * wide, row * high, wide - 2, high - 2];
       context.fillStyle = "#8884"; // shows where a window is, and where there is nothing
       context.fillRect(...spot);
-      if (cells) context.drawImage(colourCells(cells, layer.keys.grid, largest(cells), table), ...spot);
-    }
+      const top = view.scale === "own" ? largest(cells ?? []) : most;
+      if (cells) context.drawImage(colourCells(cells, layer.keys.grid, top, table), ...spot);
+    });
   });
   const row = view.layers[panel.position], head = view.heads[panel.position];
   const [from, count] = head === MEAN ? [0, layers[row].shape[1]] : [head, 1];
