@@ -226,6 +226,18 @@ def test_a_query_that_matches_no_key_has_a_row_of_zeros():
     torch.testing.assert_close(carried.sum(-1), torch.full((2, 1, HEADS), 16.0))
 
 
+def twice(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    weights = (q @ k.mT).softmax(-1)
+    return weights @ (weights @ v)
+
+
+def test_attention_to_what_attention_gave_is_two_operations():
+    """The values are a product of their own, but they have places."""
+    seen = run(OnTokens(twice))
+    assert [op.kind for op in seen.attentions.values()] == ["spatial", "spatial"]
+    assert all(op.inner is None for op in seen.attentions.values())
+
+
 def no_values(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Two products in a row in which no sum runs over places."""
     return q @ (torch.eye(DIM // HEADS).expand(len(q), HEADS, -1, -1) @ torch.ones(DIM // HEADS, DIM // HEADS)) + v

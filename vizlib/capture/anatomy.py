@@ -129,11 +129,10 @@ class _Student(Watcher):
         return raw.tokens if self.places.mark(keys) is None else keys
 
     def _implied(self, raw: RawAttention, source: Tensor, lead: torch.Size) -> bool:
-        """Has the value no places, being a product inner @ tokens whose tokens have them?"""
+        """Is the value a product inner @ tokens that sums over places?"""
         if raw.inner is None or raw.tokens is None:
             return False
-        over, under = (settle(self._cells(t, (-1,), lead, t.shape[-2])) for t in (raw.value, source))
-        if over.shape[-2] > 1 or under.shape[-2] == 1:
+        if settle(self._cells(source, (-1,), lead, source.shape[-2])).shape[-2] == 1:
             return False
         return torch.allclose(raw.value.float(), (raw.inner @ raw.tokens).float(), 1e-2, 1e-4)  # not changed in place
 
