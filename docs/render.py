@@ -81,6 +81,8 @@ def _control(state: dict[str, Any]) -> str:
     value = state.get("value")
     if "_options_labels" in state:
         value = state["_options_labels"][state["index"]] if state["index"] is not None else ""
+    if isinstance(value, bool):
+        value = "on" if value else "off"
     shown = "" if value is None or value == [] else f" <b>{escape(str(value))}</b>"
     return f'<span class="vz-control">{escape(state.get("description", ""))}{shown}</span>'
 

@@ -7,7 +7,7 @@ export default {
     let settings;
     const fill = () => {
       const root = document.createElement("div");
-      root.className = "vl-root";
+      root.className = "vl-root vl-cards";
       root.innerHTML = model.get("content").html;
       el.replaceChildren(root);
       settings = mountMaps(root, model.get("content").state, settings).settings;
