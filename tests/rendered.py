@@ -13,4 +13,4 @@ LABELS = ("disc", "square", "triangle", "star", "none of these")
 
 def classifier(name: str = "tiny", seed: int = 1, module: torch.nn.Module | None = None) -> Classifier:
     found = module or tiny.randomise(tiny.CNN(), seed).eval()
-    return vl.load(found, input_size=(3, 32, 32), labels=LABELS, name=name)
+    return vl.load(found, input_size=(3, 32, 32), crop_pct=1.0, labels=LABELS, name=name)

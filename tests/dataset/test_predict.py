@@ -205,7 +205,11 @@ def test_a_folder_that_cannot_be_written_is_told(photos, tmp_path):
 
 @pytest.mark.parametrize(
     ("wrong", "told"),
-    [({"batch": 0}, "at least 1 photograph"), ({"backend": "spark"}, "'local' or 'ray'"), ({"methods": "gradcm"}, "Near")],
+    [
+        ({"batch": 0}, "at least 1 photograph"),
+        ({"backend": "spark"}, "'local' or 'ray'"),
+        ({"methods": "gradcm"}, "Near"),
+    ],
 )
 def test_wrong_options_are_told(photos, tmp_path, wrong, told):
     with pytest.raises(ValueError, match=told):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 
 import numpy as np
@@ -39,7 +40,9 @@ def label_errors_of(named: Mapping[str, pd.DataFrame]) -> tuple[pd.DataFrame, st
         return pd.DataFrame(columns=columns), "models with the same classes are needed"
     mean = np.mean(each, axis=0)
     mean /= mean.sum(1, keepdims=True)
-    order = find_label_issues(labels, mean, return_indices_ranked_by="self_confidence", n_jobs=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of classes that the data do not have
+        order = find_label_issues(labels, mean, return_indices_ranked_by="self_confidence", n_jobs=1)
     names = {int(k): v for t in named.values() for k, v in zip(t["prediction_index"], t["prediction"], strict=True)}
     best = mean.argmax(1)
     found = first.iloc[order][["row", "path", "label"]].assign(

@@ -1,0 +1,35 @@
+"""Ray's table is the local one, to the bit."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from rendered import classifier
+
+import vizlib as vl
+from vizlib.dataset.results import results_of
+
+ray = pytest.importorskip("ray", reason="needs Ray: pip install 'vizlib[ray]'")
+
+
+@pytest.fixture(scope="module")
+def _cluster():
+    ray.init(num_cpus=3, log_to_driver=False, include_dashboard=False, logging_level="ERROR")
+    yield
+    ray.shutdown()
+
+
+@pytest.mark.slow
+def test_the_table_of_two_workers_is_that_of_this_machine(_cluster, tmp_path):
+    photos = vl.data.shortcuts(40, split="test", size=32).save(tmp_path / "photos")
+    (photos / "disc" / "notes.txt").write_text("no image")
+    clf, options = classifier(), {"batch": 8, "methods": "gradcam"}
+    here = vl.dataset.predict(clf, photos, out=tmp_path / "here", **options)
+    there = vl.dataset.predict(clf, photos, out=tmp_path / "there", backend="ray", workers=2, **options)
+    pd.testing.assert_frame_equal(here, there, check_exact=True)
+    assert here.attrs["unreadable"] == there.attrs["unreadable"] != {}
+    for column in ("features", "probabilities"):
+        np.testing.assert_array_equal(results_of(here).arrays(column), results_of(there).arrays(column))
+    maps = [vl.dataset.explain(clf, table)["gradcam"].read() for table in (here, there)]
+    np.testing.assert_array_equal(*maps)
+    again = vl.dataset.predict(clf, photos, out=tmp_path / "there", backend="local", **options)  # nothing is left
+    pd.testing.assert_frame_equal(again, there, check_exact=True)
