@@ -243,8 +243,11 @@ def _cost(arguments: argparse.Namespace) -> None:
                 "model": name,
                 "parameters": f"{found.params:,}",
                 "GMACs": f"{found.gmacs:.3f}",
+                "attention": f"{found.attention_share:.1%}",
                 "latency ms (p10, median, p90)": ", ".join(f"{t:.1f}" for t in found.latency_ms),
+                "images/s": f"{found.images_per_s:.1f}",
                 "peak MB": f"{found.peak_mb:.1f}",
+                "kept for backward MB": f"{found.activation_mb:.1f}",
                 "device": found.device,
             }
         )
