@@ -55,7 +55,7 @@ def test_what_fails_is_told_and_the_command_ends_with_one(monkeypatch, capsys):
     monkeypatch.setattr(catalogue, "exceptions", lambda: {("CBAM-ResNet", "gates"): "no reason"})
     assert cli.main(["summary", "--all", "--only", "CBAM-ResNet-18"]) == 1
     told = capsys.readouterr()
-    assert "| yes | failed | failed | 8 channel, 8 spatial | 4 × 4 at layer4 |" in told.out
+    assert "| yes, 128 px | failed | failed | 8 channel, 8 spatial | 4 × 4 at layer4 |" in told.out
     assert "CBAM-ResNet-18, attention: RuntimeError: attention needs operations with keys" in told.err
     assert "CBAM-ResNet-18, rollout: RuntimeError: rollout needs attention" in told.err
     assert "gates: it works (8 channel, 8 spatial), though it is listed as an exception: no reason" in told.err
