@@ -70,6 +70,11 @@ class Attention:
     def groups(self) -> int:
         return self.output.shape[1]
 
+    @property
+    def shares(self) -> bool:
+        """Are each query's weights shares over keys in the image? Of linear attention, where none is below zero."""
+        return self.keys.grid is not None and (self.kind == "spatial" or (self.inner is not None and not self.signed))
+
     def weights(self, queries: slice = slice(None), *, applied: bool = False) -> Tensor:
         """Attention weights (b, g, a, q', k) of the chosen query slots, every row summing to 1.
 

@@ -217,6 +217,7 @@ def _kept(arguments: argparse.Namespace) -> None:
     from vizlib.capture.trace import trace
     from vizlib.explore.window import sharp
     from vizlib.models.architectures.evit import dropping
+    from vizlib.show.kept import stages
     from vizlib.show.plot import kept
 
     models, photos = _models_and_photos(arguments)
@@ -227,7 +228,7 @@ def _kept(arguments: argparse.Namespace) -> None:
         run = trace(clf, photos[photo])
         figure = kept(run, background=sharp(clf, photos[photo]))[0].figure
         path = _write(figure, arguments.out, f"{photo}_{model}_kept.png", len(steps) == 1)
-        print(f"{clf.name} · {photo} · {', '.join(str(left.shape[1]) for left in run.kept.values())} · {path}")
+        print(f"{clf.name} · {photo} · {', '.join(str(left.shape[1]) for _, _, left in stages(run))} patches · {path}")
 
 
 def _cost(arguments: argparse.Namespace) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from vizlib.capture.anatomy import study
 from vizlib.capture.trace import trace
+from vizlib.explore.summary import summary
 from vizlib.methods.table import explain
 from vizlib.models.architectures.cswin import CSWin
 from vizlib.models.architectures.lv_vit import LVViT
@@ -81,6 +82,7 @@ def test_the_dense_head_of_lv_vit_is_a_map_of_its_own():
     clf(x)
     hook.remove()
     run = trace(clf, x)
+    assert "scores of the classes at every patch: aux_head" in str(summary(clf))
     torch.testing.assert_close(run.dense, kept[0].transpose(1, 2).unflatten(2, (4, 6)))
     heat = run.class_map(3)
     torch.testing.assert_close(heat.values, kept[0][..., 3].unflatten(1, (4, 6)))

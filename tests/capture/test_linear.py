@@ -11,9 +11,11 @@ from timm.models.efficientvit_mit import LiteMLA
 from torch import Tensor, nn
 
 from vizlib.capture.trace import ablate, record, trace
+from vizlib.measure.heads import heads
 from vizlib.methods.rollout import chefer, rollout
 from vizlib.models.architectures.efficient_vit import vit_linformer, vit_performer
 from vizlib.models.architectures.t2t_vit import T2TViT
+from vizlib.show.hover import drawable
 from vizlib.types import Trace
 
 DIM, HEADS = 12, 3
@@ -187,6 +189,16 @@ def test_rollout_and_relevance_go_through_it():
     torch.testing.assert_close(chefer(seen), want.detach(), atol=1e-6, rtol=1e-4)
     lean = record(clf, x, target=1, lean=True, start=True)
     torch.testing.assert_close(rollout(lean), rollout(seen))
+
+
+def test_hovering_and_the_measures_of_heads_see_shares_alone():
+    seen = run(OnTokens(matmul))
+    assert [op.name for op in drawable(seen)] == linear(seen)
+    table, weights = heads(seen), next(iter(seen.attentions.values())).weights()[:, 0]
+    entropy = torch.special.entr(weights[:, :, 1:].double()).sum(-1).mean((0, 2))  # of the patches' rows
+    torch.testing.assert_close(torch.tensor(table["entropy"].to_numpy()), entropy)
+    with pytest.raises(ValueError, match="has linear"):
+        drawable(run(vit_linformer(projected=6, **SMALL), 48))
 
 
 def test_weights_below_zero_carry_no_mass():

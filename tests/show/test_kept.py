@@ -5,6 +5,7 @@ import pytest
 import tiny
 import torch
 
+from vizlib import cli
 from vizlib.capture.trace import trace
 from vizlib.models.architectures.dynamic_vit import DynamicViT
 from vizlib.show.plot import kept
@@ -33,6 +34,15 @@ def test_photographs_that_are_not_square():
     run = trace(tiny.classifier(pruned(), (64, 96)), tiny.images(1, (64, 96)))
     assert kept(run)[1].images[1].get_array().shape == (4, 6, 4)
     matplotlib.pyplot.close("all")
+
+
+def test_the_command_draws_what_a_vit_of_the_zoo_keeps(tmp_path, capsys):
+    out = tmp_path / "cat.png"
+    assert cli.main(["kept", "zoo/vit", "cat", "--share", "0.5", "--out", str(out)]) == 0
+    assert "zoo/vit, keep 0.5 · cat · 32, 16, 8 patches" in capsys.readouterr().out
+    assert out.stat().st_size > 10_000
+    assert cli.main(["kept", "zoo/vit", "cat", "--out", str(out)]) == 2
+    assert "zoo/vit keeps all" in capsys.readouterr().err
 
 
 def test_a_model_that_drops_nothing_has_nothing_to_draw():

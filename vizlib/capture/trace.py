@@ -119,7 +119,7 @@ def _gate(clf: Classifier, anatomy: Anatomy, event: int, values: Tensor, activat
     return Gate(site.name, site.kind, aligned, activation)
 
 
-def _dense(anatomy: Anatomy) -> str | None:
+def dense_head(anatomy: Anatomy) -> str | None:
     """A head that scores the classes at every patch: the run of last layers that are as wide as there are classes."""
     names = [n for n in anatomy.layouts if n not in anatomy.idle]
     wide = [anatomy.layouts[n].width == anatomy.classes for n in names]
@@ -161,7 +161,7 @@ def record(
     only = None if layers is None else frozenset(_known(clf, anatomy, layers))
     recorder = _Recorder(anatomy, only, lean and not gradients, gradients)
     path = cam_layer(clf, x) if tap else ""
-    dense = _dense(anatomy)
+    dense = dense_head(anatomy)
     tapped = [layout(clf, x, path)] if tap else []
     with unchanged(clf.module), _listen(clf, dense) as scored, cut(clf.module, tapped) as leaves:
         with Interceptor(recorder):

@@ -13,6 +13,7 @@ from torch import Tensor
 from vizlib.capture.anatomy import Site, study
 from vizlib.capture.summary import family, obstacles, probe
 from vizlib.capture.target import cam_layer
+from vizlib.capture.trace import dense_head
 from vizlib.measure.cost import params_of
 from vizlib.methods.table import METHODS, explain
 from vizlib.types import Classifier
@@ -25,6 +26,7 @@ class Summary:
     Attributes:
         family: "CNN", "Transformer", "hybrid" or "MLP", by what the model contains.
         layer: the layer of class activation maps, "" if there is none.
+        dense: the head that scores the classes at every patch, "" if there is none.
         attentions: a row per attention operation, in execution order.
         gates: a row per gate.
         methods: method -> why it does not apply, "" where it does.
@@ -39,6 +41,7 @@ class Summary:
     attentions: pd.DataFrame
     gates: pd.DataFrame
     methods: dict[str, str]
+    dense: str = ""
 
     def __str__(self) -> str:
         c, h, w = self.input_size
@@ -46,6 +49,8 @@ class Summary:
         parts = [f"{self.name} · {self.family} · {size}"]
         if self.layer:
             parts.append(f"layer of class activation maps: {self.layer}")
+        if self.dense:
+            parts.append(f"scores of the classes at every patch: {self.dense}, drawn by vl.trace(…).class_map()")
         parts += [_text("attention", self.attentions), _text("gates", self.gates), self._methods()]
         return "\n\n".join(part for part in parts if part)
 
@@ -80,6 +85,7 @@ def summary(clf: Classifier) -> Summary:
         attentions=pd.DataFrame([_attention(site) for site in anatomy.sites.values()]),
         gates=pd.DataFrame([{"name": gate.name, "kind": gate.kind} for gate in anatomy.gates.values()]),
         methods={name: _why_not(clf, x, name, reasons) for name in METHODS},
+        dense=dense_head(anatomy) or "",
     )
 
 

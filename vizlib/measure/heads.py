@@ -30,7 +30,7 @@ def heads(trace: Trace) -> pd.DataFrame:
     Source: Dosovitskiy et al. 2020, An Image is Worth 16x16 Words, arXiv 2010.11929, appendix D.7.
     Deviation: in image units and not pixels; mass on prefix tokens is left out.
     """
-    spatial = [a for a in trace.attentions.values() if a.kind == "spatial" and a.keys.grid]
+    spatial = [a for a in trace.attentions.values() if a.shares]
     if not spatial:
         kinds = ", ".join(sorted({a.kind for a in trace.attentions.values()})) or "no attention at all"
         raise ValueError(

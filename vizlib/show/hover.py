@@ -78,7 +78,7 @@ def drawable(trace: Trace) -> list[Attention]:
     Raises:
         ValueError: there is none.
     """
-    found = [a for a in trace.attentions.values() if a.kind == "spatial" and a.keys.grid]
+    found = [a for a in trace.attentions.values() if a.shares]
     if not found:
         kinds = ", ".join(sorted({a.kind for a in trace.attentions.values()})) or "no attention at all"
         raise ValueError(
