@@ -35,6 +35,7 @@ _PUBLIC = {
     "sanity": "vizlib.measure.sanity",
     "benchmark": "vizlib.measure.benchmark:benchmark",
     "cost": "vizlib.measure.cost:cost",
+    "compressed": "vizlib.explore.compression:compressed",
     "choose": "vizlib.measure.choose:choose",
     "chooser": "vizlib.explore.chooser:chooser",
     "tradeoff": "vizlib.explore.tradeoff:tradeoff",

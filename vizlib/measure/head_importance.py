@@ -18,7 +18,9 @@ from vizlib.measure.claims.corrected import prune_heads
 from vizlib.types import Classifier
 
 
-def head_importance(clf: Classifier, photos: Any, labels: Sequence[int] | None = None, *, batch: int = 32) -> pd.DataFrame:
+def head_importance(
+    clf: Classifier, photos: Any, labels: Sequence[int] | None = None, *, batch: int = 32
+) -> pd.DataFrame:
     """How much the loss would change if a head were turned down a little, and its mean attention weight.
 
         importance  I = mean over photographs of | Σ O · ∂L/∂O |, with the head's output O, loss L,
@@ -46,7 +48,9 @@ def head_importance(clf: Classifier, photos: Any, labels: Sequence[int] | None =
     target = clf(x).argmax(1) if labels is None else torch.as_tensor(labels, device=x.device).long()
     sums: dict[str, Tensor] = {}
     for part, wanted in zip(x.split(batch), target.split(batch), strict=True):
-        run = trace(clf, part, target=lambda logits, t=wanted: -F.cross_entropy(logits, t, reduction="none"), gradients=True)
+        run = trace(
+            clf, part, target=lambda logits, t=wanted: -F.cross_entropy(logits, t, reduction="none"), gradients=True
+        )
         for attention in run.attentions.values():
             if attention.kind == "spatial" and attention.gradient is not None:
                 slope = (attention.output * attention.gradient).double().sum((1, 3, 4)).abs()  # (b, a)

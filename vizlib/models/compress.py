@@ -2,10 +2,11 @@
 
 Every function returns a new classifier; the given one stays as it is.
 
-INT8 comes twice.  `int8_kernels` multiplies integers, by torchao; integer products have no derivative, so that
-neither Grad-CAM nor the capture, which follows gradients, works on it.  `int8` stores integers too, and rounds what goes
-into every layer, but multiplies in float: the same numbers up to float's own rounding, in any layer, with a straight-
-through derivative; it is what maps are made on.  Both leave products of two activations (q kᵀ, weights · v) in float.
+INT8 comes twice. `int8_kernels` multiplies integers, by torchao; products of integers have no derivative, so that
+neither Grad-CAM nor the capture, which follows derivatives to find out where things lie, works on it. `int8` stores
+integers too and rounds what goes into every layer, but multiplies in float: the same numbers up to float's own
+rounding, in any layer, with a straight-through derivative; it is what maps are made on. Both leave products of two
+activations (q kᵀ, weights · v) in float.
 """
 
 from __future__ import annotations
@@ -85,7 +86,7 @@ def trained_int8(clf: Classifier, seen: Tensor, *, epochs: int = 3, lr: float = 
         Estimating or Propagating Gradients Through Stochastic Neurons, arXiv 1308.3432. Deviation: batch norm keeps its
         statistics, and the teacher's probabilities stand in for labels.
     """
-    module = copy.deepcopy(clf.module).eval()
+    module = copy.deepcopy(clf.module).eval()  # dropout stays off, batch norm as it is
     layers = list(_ranges(module, seen))
     for layer, range_ in layers:
         layer.input_rounding = Round(*range_)
@@ -106,7 +107,7 @@ def trained_int8(clf: Classifier, seen: Tensor, *, epochs: int = 3, lr: float = 
     for layer, _ in layers:
         parametrize.remove_parametrizations(layer, "weight", leave_parametrized=False)
         _store(layer)
-    return replace(clf, module=module, name=f"{clf.name}, INT8 trained")
+    return replace(clf, module=module.train(clf.module.training), name=f"{clf.name}, INT8 trained")
 
 
 def pruned(clf: Classifier, share: float = 0.5) -> Classifier:
