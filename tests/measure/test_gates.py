@@ -45,16 +45,24 @@ def plain(*levels: float) -> Tensor:
 
 def test_batches_equal_one_photograph_at_a_time(clf):
     x = tiny.images(5, 8)
+    torch.nn.init.zeros_(clf.module.fc.weight)  # one predicted class: the order stays
     survey = survey_gates(clf, x, batch=2)
-    order = sorted(range(5), key=lambda i: list(dict.fromkeys(clf.label(int(k)) for k in clf(x).argmax(-1))).index(
-        clf.label(int(clf(x[i : i + 1]).argmax()))
-    ))  # fmt: skip
-    for row, i in enumerate(order):
+    for i in range(5):
         alone = trace(clf, x[i : i + 1]).gates
-        torch.testing.assert_close(survey.channel["channel"][row], alone["channel"].values.flatten())
-        torch.testing.assert_close(survey.spatial["place"][row], alone["place"].values[0, 0])
-    assert survey.classes == survey.predicted
-    assert survey.classes == tuple(sorted(survey.classes, key=survey.classes.index))  # side by side
+        torch.testing.assert_close(survey.channel["channel"][i], alone["channel"].values.flatten())
+        torch.testing.assert_close(survey.spatial["place"][i], alone["place"].values[0, 0])
+
+
+def test_photographs_of_a_predicted_class_lie_side_by_side(clf):
+    with torch.no_grad():  # light photographs are the first class, dark ones the second
+        clf.module.fc.weight.zero_()[0] += 1
+        clf.module.fc.weight[1] -= 1
+        clf.module.fc.bias.zero_()
+    survey = survey_gates(clf, plain(1.0, -1.0, 2.0), batch=1)
+    assert survey.classes == survey.predicted == ("cat", "cat", "coffee")
+    expected = torch.tensor([1.0, 2.0, -1.0]).sigmoid()[:, None].expand(3, 3)
+    torch.testing.assert_close(survey.channel["channel"], expected)
+    assert survey.image.mean((1, 2, 3)).argmax() == 1
 
 
 def test_a_photograph_of_one_value_opens_its_gates_by_the_sigmoid_of_it(clf):
