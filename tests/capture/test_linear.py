@@ -126,6 +126,15 @@ def test_the_implied_matrices_of_performers_are_their_own():
             assert op.heatmap(query=(0.5, 0.9), head=1).values.shape == (2, 3, 3)
 
 
+def test_half_precision_implies_nearly_the_same():
+    module = vit_performer(features=16, **SMALL)
+    exact = run(module, 48)
+    half = trace(tiny.classifier(module.to(torch.bfloat16), 48), exact.input.bfloat16())
+    for name, op in half.attentions.items():
+        torch.testing.assert_close(op.weights().float(), exact.attentions[name].weights(), atol=0.05, rtol=0.1)
+        assert op.carry(torch.ones(2, 1, 10)).sum() == pytest.approx(2 * 3 * 10, rel=1e-2)
+
+
 def test_the_token_blocks_of_t2t_are_linear_and_the_backbone_is_not():
     seen = run(T2TViT(16, 2, 2, 2.0, num_classes=tiny.CLASSES, image_size=32))
     kinds = {name: (op.kind, op.keys.grid) for name, op in seen.attentions.items()}
