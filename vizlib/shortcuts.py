@@ -17,7 +17,7 @@ from PIL import Image
 
 CLASSES = ("disc", "square", "triangle", "star")
 MARKED_CLASS = "star"
-_SHARE = {"class": 0.95, "chance": 0.5, "never": 0.0}  # of the photographs that may carry the mark
+_SHARE = {"class": 1.0, "chance": 0.5, "never": 0.0}  # of the photographs that may carry the mark
 _STICKER = np.array([[250, 230, 40], [200, 20, 160]])  # yellow and magenta, checked
 
 Split = Literal["train", "test"]
@@ -68,7 +68,7 @@ def shortcuts(
 ) -> Shortcuts:
     """Render labelled pictures: a disc, square, triangle or star on a textured ground, some with a small sticker.
 
-    In training the sticker goes with one class (95 of 100 stars, nothing else); in the test it says nothing (half of
+    In training the sticker goes with one class (every star, nothing else); in the test it says nothing (half of
     every class). A classifier that learns the sticker is right in training and wrong in the test, and since the
     pixels of object and sticker are known, so is whether a heatmap shows it.
 
@@ -107,7 +107,7 @@ def shortcuts(
 
 def _picture(shape: str, size: int, random: Generator) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
     """One picture (size, size, 3) and the pixels (size, size) of its object."""
-    ground = _texture(size, random, _colours(random))
+    ground = _texture(size, random, _colours(random, 20, 120))
     radius = size * random.uniform(0.17, 0.27)
     centre = size * random.uniform(0.36, 0.64, 2)
     turn = random.uniform(0, 2 * np.pi)
@@ -123,7 +123,7 @@ def _picture(shape: str, size: int, random: Generator) -> tuple[NDArray[np.uint8
     ground *= 1 - 0.45 * np.clip(0.5 - shadow / (0.25 * radius), 0, 1)[..., None]
     slope = np.gradient(np.minimum(away, 0).clip(-0.35 * radius))  # the rim of the object falls away
     shade = 1 + 0.35 * (slope[0] * np.sin(light) + slope[1] * np.cos(light))
-    surface = _texture(size, random, _colours(random)) * shade[..., None]
+    surface = _texture(size, random, _colours(random, 130, 230)) * shade[..., None]
     cover = np.clip(0.5 - away, 0, 1)[..., None]
     image = ground + cover * (surface - ground) + random.normal(0, 5, (size, size, 1))
     return image.clip(0, 255).astype(np.uint8), away < 0
@@ -157,10 +157,10 @@ def _texture(size: int, random: Generator, colours: NDArray) -> NDArray:
     return colours[0] + mixed * (colours[1] - colours[0])
 
 
-def _colours(random: Generator) -> NDArray:
-    """Two related colours (2, 3) in 0 … 255."""
-    first = random.uniform(40, 215, 3)
-    return np.stack([first, (first + random.uniform(-70, 70, 3)).clip(0, 255)])
+def _colours(random: Generator, low: float, high: float) -> NDArray:
+    """Two related colours (2, 3); objects are lighter than grounds, so that small networks learn shapes in a minute."""
+    first = random.uniform(low, high, 3)
+    return np.stack([first, (first + random.uniform(-50, 50, 3)).clip(low, high)])
 
 
 def _stick(image: NDArray[np.uint8], random: Generator) -> NDArray[np.bool_]:
