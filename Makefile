@@ -37,6 +37,7 @@ browser: $(READY)  ## run the tests that need a browser (Chromium)
 
 bench: $(READY)  ## measure what each method costs beside a plain forward
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.cost
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.dataset
 
 zoo: $(READY)  ## train all members of the zoo again: make zoo DATA=FOLDER_OR_TAR
 	test -n "$(DATA)" || { echo "make zoo needs the photo set: make zoo DATA=FOLDER_OR_TAR" >&2; exit 2; }
