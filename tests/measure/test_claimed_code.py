@@ -213,7 +213,7 @@ def test_compound_scaling() -> None:
 
 def test_augment_claimed_and_corrected() -> None:
     augment = read("augment", "advanced_augment")
-    torch.manual_seed(0)  # with these seeds the branch is taken
+    torch.manual_seed(1)  # with these seeds the branch is taken
     random.seed(0)
     with pytest.raises(NameError, match=r"cutmix|mixup"):
         augment(torch.rand(3, 64, 64))
