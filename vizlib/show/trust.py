@@ -11,6 +11,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
+from vizlib.methods.table import METHODS
 from vizlib.types import Curve
 
 REFERENCES = {"random": ("random map", "0.55", "--"), "centre": ("centre Gaussian", "0.55", ":")}
@@ -30,14 +31,14 @@ def curves(found: Curve | Mapping[str, Curve], ax: Axes | None = None, *, title:
         found: a curve, or several of one kind by name. The references of the first are drawn.
         title: instead of the kind and the baseline.
     """
-    ax = plt.subplots(figsize=(5.2, 3.4), layout="constrained")[1] if ax is None else ax
+    ax = plt.subplots(figsize=(6.8, 3.4), layout="constrained")[1] if ax is None else ax
     several = dict(found) if isinstance(found, Mapping) else {found.kind: found}
     first = next(iter(several.values()))
     for name, curve in several.items():
         x, mean, half = _band(curve)
-        (line,) = ax.plot(
-            x, mean, label=f"{name}, mean {float(curve.auc.mean()):.2f}", marker="." if len(x) < 12 else ""
-        )
+        blind = " (class-blind)" if name in METHODS and METHODS[name].class_blind else ""
+        label = f"{name}{blind}, mean {float(curve.auc.mean()):.2f}"
+        (line,) = ax.plot(x, mean, label=label, marker="." if len(x) < 12 else "")
         ax.fill_between(x, mean - half, mean + half, color=line.get_color(), alpha=0.15, linewidth=0)
     for name, reference in first.references.items():
         label, colour, style = REFERENCES[name]
@@ -48,7 +49,7 @@ def curves(found: Curve | Mapping[str, Curve], ax: Axes | None = None, *, title:
     ax.set_title(f"{first.kind.replace('_', ' ')}{about}\n{better}" if title is None else title, fontsize=9)
     what = "layers with random weights" if first.kind == "parameter_randomisation" else "pixels"
     ax.set(xlabel=f"share of the {what}", ylabel=first.unit)
-    ax.legend(fontsize=7, frameon=False)
+    ax.legend(fontsize=7, frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     ax.spines[["top", "right"]].set_visible(False)
     return ax
 
