@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 from rendered import classifier
@@ -61,6 +62,18 @@ def test_the_panel_answers_what_the_browser_asks(found):
     assert all(uri.startswith("data:image/jpeg;base64,") for uri in sent[0]["found"].values())
     assert set(sent[1]["found"]) == {"html", "state"}
     json.dumps(panel.content)  # goes to the browser as it is
+
+
+def test_a_photograph_that_is_gone_is_told(found, tmp_path):
+    path = found.table["path"].iloc[3]
+    panel, sent = found.show(), []
+    panel.send = sent.append
+    moved = tmp_path / "moved.png"
+    Path(path).rename(moved)
+    panel._answer(panel, {"number": 5, "want": "detail", "about": 3}, [])
+    moved.rename(path)
+    assert sent[0]["number"] == 5
+    assert "no such file" in sent[0]["refused"]
 
 
 def test_thumbnails_are_kept_and_not_without_end(found, monkeypatch):

@@ -37,7 +37,7 @@ from vizlib.types import Classifier, Heatmap
 THUMB = 96  # pixels of a thumbnail's longer side
 NEAR = 6  # neighbours of a photograph
 KEPT = 4096  # thumbnails in memory
-REFUSALS = (ValueError, RuntimeError)
+REFUSALS = (ValueError, RuntimeError, OSError)
 
 
 class Panel(anywidget.AnyWidget):
@@ -53,7 +53,11 @@ class Panel(anywidget.AnyWidget):
 
     def _answer(self, _widget: Any, message: dict[str, Any], _buffers: Any) -> None:
         about = message["about"]
-        found = self.debugger.thumbs(about) if message["want"] == "thumbs" else self.debugger.detail(int(about))
+        try:
+            found = self.debugger.thumbs(about) if message["want"] == "thumbs" else self.debugger.detail(int(about))
+        except REFUSALS as error:  # a photograph that has been moved since; the panel stays usable
+            self.send({"number": message["number"], "refused": str(error)})
+            return
         self.send({"number": message["number"], "found": found})
 
 

@@ -46,7 +46,8 @@ function galleryOf(state, ask, open) {
   const kept = new Map();
   async function fill(place, ids) {
     const missing = ids.filter((id) => !kept.has(id));
-    if (missing.length) for (const [id, uri] of Object.entries(await ask.thumbs(missing))) kept.set(+id, uri);
+    const came = missing.length ? await ask.thumbs(missing).catch(() => ({})) : {}; // a name stands where none came
+    for (const [id, uri] of Object.entries(came)) kept.set(+id, uri);
     for (const image of place.querySelectorAll("[data-thumb]")) {
       const uri = kept.get(+image.dataset.thumb);
       if (uri) image.src = uri;
@@ -92,8 +93,10 @@ export function mountDebug(root, state, ask) {
   async function open(id) {
     latest = id;
     detail.replaceChildren(element("p", { class: "vl-soft" }, "Computing …"));
-    const made = await ask.detail(id);
+    const told = (error) => ({ refused: error.message });
+    const made = await ask.detail(id).catch(told);
     if (latest !== id) return; // another was clicked meanwhile
+    if (made.refused) return void detail.replaceChildren(element("p", { class: "vl-note" }, made.refused));
     detail.innerHTML = made.html; // escaped where it was made
     settings = mountMaps(detail, made.state, settings).settings;
     const near = [...detail.querySelectorAll("[data-thumb]")].map((image) => +image.dataset.thumb);

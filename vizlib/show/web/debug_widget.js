@@ -5,12 +5,13 @@ export default {
   render({ model, el }) {
     const waiting = new Map();
     let count = 0;
-    const request = (want, about) => new Promise((resolve) => {
-      waiting.set(++count, resolve);
+    const request = (want, about) => new Promise((resolve, refuse) => {
+      waiting.set(++count, { resolve, refuse });
       model.send({ number: count, want, about });
     });
-    const answer = ({ number, found }) => {
-      waiting.get(number)?.(found);
+    const answer = ({ number, found, refused }) => {
+      if (refused) waiting.get(number)?.refuse(new Error(refused));
+      else waiting.get(number)?.resolve(found);
       waiting.delete(number);
     };
     model.on("msg:custom", answer);
