@@ -238,7 +238,7 @@ def test_convit_mixes_content_and_position():
     assert torch.equal(run.logits, clf(x))
     first = run.attentions["blocks.0.attn"]
     assert first.keys.grid == (4, 4)
-    assert not torch.equal(first.weights(), first.weights(applied=True))
+    assert torch.equal(first.weights(), first.weights(applied=True))  # the mix is what the model attends with
     torch.testing.assert_close(first.weights(applied=True) @ first.value, first.output, rtol=1e-4, atol=1e-6)
 
 
