@@ -1,0 +1,188 @@
+"""The benchmark of methods and models: resumed, with reasons, read by method="auto"; planted truth; drawings."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+import tiny
+import torch
+
+import vizlib as vl
+from vizlib.measure import benchmark as module
+from vizlib.measure.benchmark import DIFFERENCE
+from vizlib.measure.trust import judged
+from vizlib.methods import auto
+from vizlib.models.fit import NETWORKS, fit
+from vizlib.show.caption import trust
+
+METHODS = ("gradcam", "rollout")
+
+
+@pytest.fixture(scope="module")
+def cnn():
+    return tiny.classifier(tiny.CNN(), name="cnn")
+
+
+@pytest.fixture(scope="module")
+def vit():
+    return tiny.classifier(tiny.vit(), name="vit")
+
+
+def test_a_row_for_each_and_a_reason_where_there_is_none(cnn, vit):
+    x = tiny.images(6)
+    table = vl.benchmark([cnn, vit], x, METHODS, steps=4, cells=4)
+    scored = table[table.metric != ""]
+    assert len(scored) == 3 * 3  # two methods on the ViT, one on the CNN
+    (refused,) = table[table.metric == ""].itertuples()
+    assert (refused.model, refused.method) == ("cnn", "rollout")
+    assert "no attention" in refused.reason
+    assert set(scored.family) == {"CNN", "Transformer"}
+    assert (scored.low <= scored["mean"]).all()
+    assert (scored["mean"] <= scored.high).all()
+    assert scored[scored.method == "rollout"].class_blind.all()
+    one = scored[(scored.model == "vit") & (scored.method == "gradcam")].set_index("metric")["mean"]
+    heat = vl.explain(vit, x, "gradcam")
+    for metric in ("insertion", "deletion"):
+        expected = vl.faithfulness(vit, x, heat, metric, steps=4, cells=4, draws=0).auc.mean().item()
+        assert one[metric] == pytest.approx(expected, abs=1e-4)
+    assert one[DIFFERENCE] == pytest.approx(one["insertion"] - one["deletion"], abs=2e-4)
+
+
+def test_a_run_that_was_stopped_goes_on(vit, tmp_path, monkeypatch):
+    x, out = tiny.images(3), tmp_path / "deep" / "table.csv"
+    whole = vl.benchmark(vit, x, METHODS, steps=3, cells=4)
+    calls, real = [], module._cell
+
+    def stopping(*given):
+        calls.append(given[2])
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return real(*given)
+
+    monkeypatch.setattr(module, "_cell", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        vl.benchmark(vit, x, METHODS, steps=3, cells=4, out=out)
+    assert set(pd.read_csv(out).method) == {"gradcam"}
+    resumed = vl.benchmark(vit, x, METHODS, steps=3, cells=4, out=out)
+    assert calls == ["gradcam", "rollout", "rollout"]
+    columns = ["method", "metric", "mean", "low", "high", "key"]
+    pd.testing.assert_frame_equal(resumed[columns], whole[columns])
+    vl.benchmark(vit, x, METHODS, steps=3, cells=4, out=out)
+    assert len(calls) == 3, "nothing is made again"
+    vl.benchmark(vit, x, ("gradcam",), steps=2, cells=4, out=out)
+    assert len(calls) == 4, "other settings are"
+    assert len(pd.read_csv(out)) == 6
+
+
+def rows(**scores):
+    return [
+        {"family": family, "model": "m", "method": method, "metric": DIFFERENCE, "mean": str(mean), "random": "0.0"}
+        for family, methods in scores.items()
+        for method, mean in methods.items()
+    ]
+
+
+def test_auto_takes_the_best_that_applies_and_says_why(cnn, vit, monkeypatch):
+    table = rows(CNN={"rollout": 0.9, "chefer": 0.8, "layercam": 0.3, "gradcam": 0.2}, Transformer={"chefer": 0.4})
+    monkeypatch.setattr(auto, "_rows", lambda: table)
+    x = tiny.images(1)
+    made = vl.explain(cnn, x, "auto")  # rollout is class-blind, and neither it nor chefer applies
+    assert made.method == "layercam"
+    assert "auto took layercam" in made.why
+    assert "0.30" in made.why
+    assert "before gradcam with 0.20" in made.why
+    assert torch.equal(made.values, vl.explain(cnn, x, "layercam").values)
+    assert vl.explain(vit, x, "auto", target=2).method == "chefer"
+    assert vl.explain(cnn, x, "layercam").why == ""
+    monkeypatch.setattr(auto, "_rows", lambda: rows(CNN={"chefer": 0.8}))
+    with pytest.raises(RuntimeError, match=r"none does\. Name a method"):
+        vl.explain(cnn, x, "auto")
+
+
+def test_auto_on_the_table_that_comes_along():
+    """Every row of the stored table is of a method that there is, and gives a method for each family."""
+    stored = auto._rows()
+    assert {row["method"] for row in stored} <= set(vl.METHODS)
+    assert {"CNN", "Transformer", "hybrid"} <= {row["family"] for row in stored}
+    heat = vl.explain(vl.load("zoo/seresnet"), vl.data.photo("coffee"), "auto")
+    assert heat.why.startswith(f"auto took {heat.method}")
+    assert (
+        f"{heat.method}: espresso"
+        in vl.compare("zoo/seresnet", "coffee", "auto", hover_mb=0).figure().axes[1].get_title()
+    )
+
+
+def test_trust_is_printed_under_the_picture(vit):
+    x = tiny.images(2)
+    heat = judged(vit, x, vl.explain(vit, x, "chefer"))
+    expected = vl.faithfulness(vit, x, "chefer", "deletion", steps=8, cells=8)
+    torch.testing.assert_close(heat.notes["deletion"], expected.auc)
+    torch.testing.assert_close(heat.notes["random deletion"], expected.references["random"].auc)
+    text = trust(heat, 1)
+    assert f"deletion {expected.auc[1]:.2f} (random {expected.references['random'].auc[1]:.2f})" in text
+    assert "every random map" in text
+    assert trust(vl.explain(vit, x, "chefer")) == ""
+    both = vl.compare(vit, x[:1], METHODS, trust=True, hover_mb=0)
+    labels = [ax.get_xlabel() for ax in both.figure().axes]
+    assert sum("deletion" in label for label in labels) == 2
+    silent = vl.compare(vit, x[:1], METHODS, hover_mb=0)
+    assert not any("deletion" in ax.get_xlabel() for ax in silent.figure().axes)
+
+
+def test_planted_truth_is_found():
+    """Integrated gradients of a CNN that can only look at the mark lie on the mark; a class-blind method's need not."""
+    clf = vl.planted_classifier("cnn", n=500, epochs=5)
+    table = vl.planted(clf, ["integrated_gradients", "rollout"], n=40).set_index("method")
+    found = table.loc["integrated_gradients"]
+    assert found.photos >= 10
+    assert found.share > 5 * found.chance
+    assert found.low <= found.share <= found.high
+    assert found.hits > 0.8
+    assert "no attention" in table.loc["rollout"].reason
+
+
+def test_planted_truth_needs_a_classifier_that_knows_the_mark():
+    with pytest.raises(RuntimeError, match="Train it for longer"):
+        vl.planted(fit("cnn", *_blank(), epochs=1), ["gradcam"], n=4)
+
+
+def _blank():
+    images = torch.zeros(8, 64, 64, 3, dtype=torch.uint8).numpy()
+    return images, [0] * 8, ("bare", "marked")
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_fitting_lowers_the_loss_and_leaves_the_random_state(network):
+    images = torch.zeros(32, 64, 64, 3, dtype=torch.uint8).numpy()
+    images[::2, :32] = 255
+    labels = [0, 1] * 16
+    state = torch.random.get_rng_state()
+    clf = fit(network, images, labels, ("top", "none"), epochs=4)
+    assert torch.equal(state, torch.random.get_rng_state())
+    assert not clf.module.training
+    assert (clf(list(images)).argmax(1) == torch.tensor(labels)).float().mean() > 0.9
+    assert all(p.grad is None for p in clf.module.parameters())
+
+
+def test_fitting_tells_bad_input():
+    with pytest.raises(ValueError, match="a network is one of cnn, vit, hybrid"):
+        fit("mlp", *_blank())
+    with pytest.raises(ValueError, match="a label from 0 to 1"):
+        fit("cnn", _blank()[0], [2] * 8, ("a", "b"))
+
+
+def test_drawings_hold_the_numbers(cnn, vit):
+    x = tiny.images(5)
+    table = vl.benchmark([cnn, vit], x, METHODS, steps=3, cells=4)
+    ax = vl.plot.benchmark(table)
+    assert [t.get_text() for t in ax.get_yticklabels()].count("rollout\n(class-blind)") == 1
+    drawn = sorted(v for container in ax.containers for v in container[0].get_xdata())
+    assert drawn == pytest.approx(sorted(table[table.metric == DIFFERENCE]["mean"]))
+    with pytest.raises(ValueError, match="There are: deletion, insertion"):
+        vl.plot.benchmark(table, "roda")
+    found = vl.faithfulness(vit, x, "gradcam", steps=4)
+    ax = vl.plot.curves(found)
+    assert ax.lines[0].get_ydata() == pytest.approx(found.score.mean(0).numpy(), abs=1e-6)
+    assert len(ax.lines) == 3
+    assert "lower is better" in ax.get_title()
+    assert "class-blind" in vl.plot.curves({"rollout": found}).get_legend().get_texts()[0].get_text()
