@@ -13,7 +13,12 @@ ray = pytest.importorskip("ray", reason="needs Ray: pip install 'vizlib[ray]'")
 
 @pytest.fixture(scope="module")
 def _cluster():
-    ray.init(num_cpus=3, log_to_driver=False, include_dashboard=False, logging_level="ERROR")
+    try:
+        ray.init(num_cpus=3, log_to_driver=False, include_dashboard=False, logging_level="ERROR")
+    except Exception as error:  # noqa: BLE001 - Ray raises nothing more special
+        if "timed out during startup" not in str(error):
+            raise
+        pytest.skip("Ray did not start within its own 30 seconds: this machine is busy")
     yield
     ray.shutdown()
 

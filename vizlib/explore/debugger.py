@@ -196,7 +196,7 @@ class Debugger:
             f"classifier{'s' if len(self.classifiers) > 1 else ''}. Choose a list or a cell of the confusion matrix, "
             f"then a photograph. Maps of {len(chosen)} photographs are in this file."
         )
-        page = debug_page(self.found, self.state | embedded, f"What {models} get wrong", about)
+        page = debug_page(self.found, self.state | embedded, f"Mistakes of {models}", about)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(page, "utf-8")
         return path
