@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from vizlib.measure.checkpoints import front, published
-from vizlib.show.tradeoff import tradeoff_page
+from vizlib.show.assets import asset, module, packed
+from vizlib.show.tradeoff import tradeoff_page, tradeoff_state
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -87,3 +88,24 @@ def test_it_fits_a_phone(plot: Page) -> None:
     plot.wait_for_function("() => document.querySelector('.vl-plot svg').viewBox.baseVal.width < 380")
     right = max(m.bounding_box()["x"] for m in plot.locator(".vl-mark").all()[::10])
     assert right < 390
+
+
+def test_the_widget_asks_the_kernel_to_open_a_model(page: Page, tmp_path: Path) -> None:
+    """Its front end as anywidget loads it, with a model that notes what it is sent."""
+    state = tradeoff_state(TABLE, "gmacs", "hint")
+    script = f"""{module("tradeoff_widget.js").replace("export default", "const widget =")}
+    window.sent = [];
+    const model = {{ get: () => ({packed(state)}), send: (message) => window.sent.push(message) }};
+    widget.render({{ model, el: document.body }});"""
+    style = asset("maps.css") + asset("tradeoff.css")
+    file = tmp_path / "widget.html"
+    file.write_text(
+        f'<meta charset="utf-8"><style>{style}</style><body><script type="module">{script}</script>', "utf-8"
+    )
+    page.goto(file.as_uri())
+    page.wait_for_selector(".vl-mark")
+    page.locator(".vl-plot svg").focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Enter")
+    page.locator(".vl-open").click()
+    assert page.evaluate("window.sent") == [{"open": TABLE.loc[TABLE["gmacs"].idxmin(), "model"]}]
