@@ -29,10 +29,12 @@ from vizlib.types import Classifier
 
 Run = Callable[[], object]
 CAM_MODELS = ("resnet50", "convnext_tiny", "vit_base_patch16_224", "swin_tiny_patch4_window7_224")
+JUDGED = ("resnet50", "vit_small_patch16_224")
 # the bound on the median ratio (CNN, Transformer) and on extra MiB, of this library's own rows
 CAM_BOUND, FIVE_BOUND = {False: 1.05, True: 1.15}, {False: 1.1, True: 1.5}
 ROLLOUT_BOUND = {224: (1.1, 15), 448: (1.25, 60), 896: (1.4, 300)}
 SLACK = 1.10  # on memory
+FAITHFULNESS_BOUND = 0.8
 
 
 @dataclass(frozen=True)
@@ -187,6 +189,26 @@ def bench_rollout(size: int, rounds: int) -> Iterator[Row]:
     yield from rows(f"rollout, {size} px", clf.name, plain, ways, rounds, vizlib=ROLLOUT_BOUND[size])
 
 
+def bench_faithfulness(name: str, rounds: int) -> Iterator[Row]:
+    """Insertion and deletion with 100 steps each at batch 25, per evaluated photograph."""
+    clf, x, plain = classifier(name)
+    heat = vl.explain(clf, x)
+    once, evaluated = 25, 2 * 101
+
+    def several() -> None:
+        for _ in range(once):
+            plain()
+
+    def curves() -> None:
+        for metric in ("insertion", "deletion"):
+            vl.faithfulness(clf, x, heat, metric, steps=100, batch=25, draws=0)
+
+    timed = ratios(several, {"vizlib": curves}, rounds)["vizlib"]
+    extra = (live_peak(curves) - live_peak(plain)) / 2**20
+    per_photo = (once * ratio / evaluated for ratio in timed)
+    yield Row("insertion + deletion, per evaluated photo", name, "vizlib", *per_photo, extra, FAITHFULNESS_BOUND)
+
+
 def bench_study(name: str) -> str:
     """The place pass and the search for what the head reads: once per model and input size, then remembered."""
     clf, x, plain = classifier(name)
@@ -200,7 +222,8 @@ def bench_study(name: str) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=15, help="rounds at 224 px; fewer where a forward takes seconds")
-    parser.add_argument("--only", choices=("cam", "attention", "rollout", "study"), help="one part of it")
+    every = ("cam", "attention", "rollout", "faithfulness", "study")
+    parser.add_argument("--only", choices=every, help="one part of it")
     arguments = parser.parse_args(argv)
     torch.set_num_threads(1)
     sizes = {224: arguments.rounds, 448: 7, 896: 3}
@@ -208,6 +231,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "cam": lambda: (row for name in CAM_MODELS for row in bench_cam(name, arguments.rounds)),
         "attention": lambda: bench_attention(arguments.rounds),
         "rollout": lambda: (row for size, n in sizes.items() for row in bench_rollout(size, n)),
+        "faithfulness": lambda: (row for name in JUDGED for row in bench_faithfulness(name, 3)),
     }
     chosen = [arguments.only] if arguments.only else [*parts, "study"]
     done: list[Row] = []
