@@ -53,7 +53,7 @@ def test_tables_that_do_not_fit_are_told():
         vl.dataset.mistakes([A, B.iloc[1:]])
     other = B.assign(label="tom")
     with pytest.raises(
-        ValueError, match="the same labels are needed for every model; 0.png is 'cat' to a and 'tom' to b"
+        ValueError, match=r"the same labels are needed for every model; 0\.png is 'cat' to a and 'tom' to b"
     ):
         vl.dataset.mistakes([A, other])
     with pytest.raises(ValueError, match="two tables have the same"):
@@ -104,7 +104,7 @@ def test_maps_are_located_by_masks_and_by_boxes_alike(run, tmp_path):
         locate(
             clf, found, maps, pd.DataFrame([["x.png", 0, 0, 1, 1]], columns=["file", "xmin", "ymin", "xmax", "ymax"])
         )
-    with pytest.raises(ValueError, match="masks .* or boxes with columns"):
+    with pytest.raises(ValueError, match=r"masks .* or boxes with columns"):
         locate(clf, found, maps, [1, 2])
 
 

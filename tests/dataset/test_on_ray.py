@@ -15,7 +15,7 @@ ray = pytest.importorskip("ray", reason="needs Ray: pip install 'vizlib[ray]'")
 def _cluster():
     try:
         ray.init(num_cpus=3, log_to_driver=False, include_dashboard=False, logging_level="ERROR")
-    except Exception as error:  # noqa: BLE001 - Ray raises nothing more special
+    except Exception as error:  # Ray raises nothing more special
         if "timed out during startup" not in str(error):
             raise
         pytest.skip("Ray did not start within its own 30 seconds: this machine is busy")
@@ -24,7 +24,8 @@ def _cluster():
 
 
 @pytest.mark.slow
-def test_the_table_of_two_workers_is_that_of_this_machine(_cluster, tmp_path):
+@pytest.mark.usefixtures("_cluster")
+def test_the_table_of_two_workers_is_that_of_this_machine(tmp_path):
     photos = vl.data.shortcuts(40, split="test", size=32).save(tmp_path / "photos")
     (photos / "disc" / "notes.txt").write_text("no image")
     clf, options = classifier(), {"batch": 8, "methods": "gradcam"}

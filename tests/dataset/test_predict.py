@@ -164,14 +164,14 @@ def test_numbers_that_are_no_numbers_are_listed(photos, tmp_path):
         def forward(self, x):
             return x.new_full((len(x), 5), torch.nan)
 
-    with pytest.raises(ValueError, match="no photograph that has one: .* not finite"):
+    with pytest.raises(ValueError, match=r"no photograph that has one: .* not finite"):
         vl.dataset.predict(classifier(module=Broken()), photos, out=tmp_path)
 
 
 def test_results_of_something_else_are_not_mixed(photos, tmp_path):
     first = vl.dataset.predict(classifier(), photos, out=tmp_path)
     before = {p: p.read_bytes() for p in tmp_path.glob("rows-*")}
-    with pytest.raises(ValueError, match="weights was .* and is .* Name another folder"):
+    with pytest.raises(ValueError, match=r"weights was .* and is .* Name another folder"):
         vl.dataset.predict(classifier(seed=2), photos, out=tmp_path)
     with pytest.raises(ValueError, match="Name another folder"):
         vl.dataset.predict(classifier(), photos, out=tmp_path, labels={"disc": "star"})
@@ -190,7 +190,7 @@ def test_a_full_disk_is_told_and_what_was_done_stays(photos, tmp_path, monkeypat
         write(path, content)
 
     monkeypatch.setitem(Results.add.__globals__, "write_whole", full)
-    with pytest.raises(RuntimeError, match="MiB of results is needed; No space left on device.*run the same again"):
+    with pytest.raises(RuntimeError, match=r"MiB of results is needed; No space left on device.*run the same again"):
         vl.dataset.predict(classifier(), photos, out=tmp_path, batch=4, workers=0)
     assert len(vl.dataset.read(tmp_path)) == 8
     monkeypatch.setitem(Results.add.__globals__, "write_whole", write)

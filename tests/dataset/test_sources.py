@@ -67,7 +67,7 @@ def test_an_hf_split(folder, tmp_path):
     """By its own interface: features that name image and label, rows that hold them."""
 
     class ClassLabel:
-        names = list(LABELS[:4])
+        names = LABELS[:4]
 
     class Image: ...
 
