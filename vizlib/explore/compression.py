@@ -128,8 +128,8 @@ def compressed(
         photographs with the prediction of the uncompressed model), `stored_mb` and `packed_mb` (10⁶ bytes, before and
         after zlib), `gmacs`, `latency_ratio` (to the uncompressed model, one image, with `p10` and `p90`), and for each
         map method `…_rank` (Spearman) and `…_top` (overlap of the strongest fifth) with the map before, for the class
-        that the uncompressed model predicts, mean over `photos`. NaN: no such map, see `.maps`; or products of integers,
-        which are not counted and are as many as before.
+        that the uncompressed model predicts, mean over `photos`. NaN: no such map, see `.maps`; or products of
+        integers, which are not counted and are as many as before.
 
     Raises:
         ValueError: an unknown way, or labels that the model does not have.
@@ -175,7 +175,8 @@ def _labelled(clf: Classifier, data: Any, most: int) -> tuple[Tensor, Tensor | N
         return clf.prepare(_mixed(200)), None
     source = source_of(validation(data))
     rows = np.linspace(0, len(source) - 1, min(most, len(source))).round().astype(int)
-    x = torch.cat([clf.prepare(source.read(int(row))) for row in rows])
+    read = [source.read(int(row)) for row in rows]  # preprocessed ones are tensors (c, h, w)
+    x = torch.cat([clf.prepare(photo[None] if isinstance(photo, Tensor) else photo) for photo in read])
     index = classes_of(clf, source, clf(x[:1]).shape[1], None)
     return x, torch.as_tensor(index[source.labels[rows]]).long()
 

@@ -4,8 +4,9 @@ Every function returns a new classifier; the given one stays as it is.
 
 INT8 comes twice. `int8_kernels` multiplies integers, by torchao; products of integers have no derivative, so that
 neither Grad-CAM nor the capture, which follows derivatives to find out where things lie, works on it. `int8` stores
-integers too and rounds what goes into every layer, but multiplies in float: the same numbers up to float's own
-rounding, in any layer, with a straight-through derivative; it is what maps are made on. Both leave products of two
+integers too and rounds what goes into every layer, but multiplies in float, in any layer, with a straight-through
+derivative; it is what maps are made on. Its dynamic form rounds in the same places to as many bits; since torchao's
+steps are max / 127.5 and these max / 127, the errors are alike in size and not equal. Both leave products of two
 activations (q kᵀ, weights · v) in float.
 """
 
@@ -60,7 +61,7 @@ def int8(clf: Classifier, seen: Tensor | None = None) -> Classifier:
 
     Args:
         seen: photographs (n, c, h, w) that fix lo and hi of each layer, once: static quantisation of linear layers and
-            convolutions. None: dynamic, as `int8_kernels` does it: linear layers only, x ≈ s · round(x / s) with
+            convolutions. None: dynamic, where `int8_kernels` is: linear layers only, x ≈ s · round(x / s) with
             s = max |x| / 127 of each token.
 
     Source: Jacob et al. 2018, Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only
