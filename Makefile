@@ -1,6 +1,6 @@
 PYTHON ?= python3
 VENV ?= .venv
-EXTRAS ?= dev,hf,dataset,ray
+EXTRAS ?= dev,hf,dataset,ray,compress
 OUT ?= out
 DATA ?= $(VIZLIB_DATA)
 BIN := $(VENV)/bin
