@@ -226,11 +226,12 @@ def _integers(clf: Classifier) -> bool:
 
 
 def _shifts(before: dict[str, Heatmap | str], after: dict[str, Heatmap | str]) -> dict[str, float]:
-    found = {}
+    found: dict[str, float] = {}
     for method, map_before in before.items():
         map_after = after[method]
-        both = isinstance(map_before, Heatmap) and isinstance(map_after, Heatmap)
-        rank, top = (float(v.mean()) for v in moved(map_before, map_after)) if both else (np.nan, np.nan)
+        rank = top = np.nan
+        if isinstance(map_before, Heatmap) and isinstance(map_after, Heatmap):
+            rank, top = (float(v.mean()) for v in moved(map_before, map_after))
         found |= {f"{method}_rank": rank, f"{method}_top": top}
     return found
 

@@ -87,7 +87,7 @@ def adapt(
 
 def _new_head(clf: Classifier, classes: int) -> tuple[nn.Module, str]:
     """A copy with a fresh last layer, and that layer's path."""
-    module = copy.deepcopy(clf.module)
+    module: Any = copy.deepcopy(clf.module)
     linear = [name for name, m in module.named_modules() if isinstance(m, nn.Linear)]
     logits = clf(torch.zeros(1, *clf.input_size, device=clf.device, dtype=clf.dtype)).shape[1]
     if not linear or module.get_submodule(linear[-1]).out_features != logits:

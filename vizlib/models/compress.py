@@ -143,13 +143,16 @@ def stored(clf: Classifier) -> bytes:
 class Round(nn.Module):
     """Activations in 8 bits: between two fixed ends, or by the largest magnitude of each row; derivative 1."""
 
+    low: Tensor | None
+    high: Tensor | None
+
     def __init__(self, low: Tensor | None = None, high: Tensor | None = None) -> None:
         super().__init__()
         self.register_buffer("low", low)
         self.register_buffer("high", high)
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.low is None:
+        if self.low is None or self.high is None:
             scale = x.detach().abs().amax(-1, keepdim=True).clamp_min(1e-8) / LEVELS
             return _straight_through(x, (x / scale).round() * scale)
         scale = (self.high - self.low).clamp_min(1e-8) / STEPS
@@ -171,12 +174,14 @@ class _RoundedWeight(nn.Module):
 class _FromInt8(nn.Module):
     """A weight stored as integers, in float when it is asked for."""
 
+    scale: Tensor
+
     def __init__(self, scale: Tensor) -> None:
         super().__init__()
         self.register_buffer("scale", scale)
 
     def forward(self, integers: Tensor) -> Tensor:
-        return integers.to(self.scale.dtype) * self.scale  # type: ignore[no-any-return]
+        return integers.to(self.scale.dtype) * self.scale
 
 
 def _straight_through(x: Tensor, rounded: Tensor) -> Tensor:
@@ -215,7 +220,8 @@ def _ranges(module: nn.Module, seen: Tensor | None) -> Iterator[tuple[Any, tuple
     if seen is None:
         yield from ((layer, ()) for layer in _layers(module, (nn.Linear,)))
         return
-    layers, ends = _layers(module), {}
+    layers = _layers(module)
+    ends: dict[int, tuple[Tensor, Tensor]] = {}
 
     def look(index: int) -> Callable[[nn.Module, tuple[Any, ...]], None]:
         def hook(_: nn.Module, inputs: tuple[Any, ...]) -> None:
