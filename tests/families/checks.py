@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from families.subject import CORNERS, Subject, quarter
+from families.subject import CORNERS, DRAWS, Subject, quarter
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -47,7 +47,7 @@ def places(subject: Subject) -> str:
         for what, tokens, tensor in (("keys", op.keys, op.value), ("queries", op.queries, op.query)):
             if tensor is None or tokens.grid is None or min(tokens.grid) < 4:  # a token sees more than a quarter
                 continue
-            slots = _local(tensor, (1, 3)).square().sum(-1).mean(2)  # (4, g, n), mean over heads
+            slots = _local(tensor, (1, 3)).square().sum(-1).mean(2)  # (4·DRAWS, g, n), mean over heads
             seen[f"{what} of {op.name}"] = tokens.patches(tokens.scatter(slots)).sqrt()
     faults = [f"{where}: {fault}" for where, change in seen.items() for fault in _moved(change)]
     assert not faults, f"{len(faults)} faults: {'; '.join(faults[:4])}"
@@ -55,7 +55,7 @@ def places(subject: Subject) -> str:
 
 
 def _local(tensor: Tensor, dims: tuple[int, ...]) -> Tensor:
-    """How four photographs differ from the first (5, …), without what changes alike at all places (along `dims`).
+    """How the photographs differ from the first (1 + 4·DRAWS, …), without what changes alike at all places (`dims`).
 
     Gates, pooling and attention spread evenly change everything everywhere.
     """
@@ -64,12 +64,13 @@ def _local(tensor: Tensor, dims: tuple[int, ...]) -> Tensor:
 
 
 def _moved(change: Tensor) -> list[str]:
-    """A change (4, r, s) is strongest in the corner, in the order of CORNERS, where the photograph was changed.
+    """A change (4·DRAWS, r, s) is strongest in the corner, in the order of CORNERS, where the photograph was changed.
 
     Each change is seen relative to its mean over the places, and each place relative to its mean over the changes: some
     changes excite a random network everywhere, and some places react to everything.
     """
     share = change / change.mean((1, 2), keepdim=True).clamp(min=1e-12)
+    share = share.unflatten(0, (4, DRAWS)).mean(1)
     share = share / share.mean(0).clamp(min=1e-12)
     faults = []
     for corner, name in enumerate(CORNERS):

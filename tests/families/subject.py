@@ -18,19 +18,20 @@ from vizlib.running import logits_of
 from vizlib.types import Classifier, Trace
 
 CORNERS = ("top left", "top right", "bottom left", "bottom right")
+DRAWS = 2  # of what each corner is changed to
 NORMS = (nn.modules.batchnorm._BatchNorm,)
 
 
 @dataclass(eq=False)
 class Subject:
-    """A classifier and five photographs: one, and four that differ from it in one quarter, in the order of CORNERS."""
+    """A classifier and 1 + 4·DRAWS photographs: one, and others that differ from it in the quarter of each CORNER."""
 
     clf: Classifier
     photos: Tensor
 
     @cached_property
     def run(self) -> tuple[Trace, Tensor]:
-        """A trace of all five photographs, and the features (5, c, r, s) of the class-activation layer in that run."""
+        """A trace of all photographs, and the features (1 + 4·DRAWS, c, r, s) of the class-activation layer."""
         layer = cam_layer(self.clf, self.photos)
         where, kept = layout(self.clf, self.photos, layer), []
         module = self.clf.module.get_submodule(layer)
@@ -69,7 +70,7 @@ def prepare(module: nn.Module, name: str, size: tuple[int, int]) -> Subject:
     """A module with its zeros randomised and its running statistics those of noise, and the photographs."""
     module.eval()
     randomise(module)
-    photos = five_photos(size)
+    photos = changed_photos(size)
     calibrate(module, photos)
     return Subject(Classifier(module, name, lambda _: photos[0], (3, *size)), photos)
 
@@ -109,8 +110,11 @@ def calibrate(module: nn.Module, photos: Tensor) -> None:
             m.training, m.momentum = False, momentum
 
 
-def five_photos(size: tuple[int, int]) -> Tensor:
-    """(5, 3, h, w): noise at several scales, then the same with other noise in one quarter of the image."""
+def changed_photos(size: tuple[int, int]) -> Tensor:
+    """(1 + 4·DRAWS, 3, h, w): noise at several scales, then, corner by corner, the same with stronger noise there.
+
+    Each corner is changed DRAWS times: what one change does to a random network is partly chance.
+    """
     h, w = size
     generator = torch.Generator().manual_seed(2)
 
@@ -118,13 +122,14 @@ def five_photos(size: tuple[int, int]) -> Tensor:
         scales = [torch.randn(1, 3, math.ceil(h / n), math.ceil(w / n), generator=generator) for n in (1, 8, 32)]
         return sum((F.interpolate(s, size) for s in scales), torch.zeros(1)) / 3**0.5
 
-    base, other = noise(), noise()
+    base, others = noise(), [3 * noise() for _ in range(DRAWS)]
     photos = [base]
     for corner in range(4):
-        photo = base.clone()
         rows, columns = quarter(size, corner)
-        photo[..., rows, columns] = other[..., rows, columns]
-        photos.append(photo)
+        for other in others:
+            photo = base.clone()
+            photo[..., rows, columns] = other[..., rows, columns]
+            photos.append(photo)
     return torch.cat(photos)
 
 
