@@ -55,7 +55,7 @@ def test_right_among_five_is_not_right_at_once(clf, root):
 def test_broken_files_are_counted_and_kept_apart(clf, root, tmp_path):
     (tmp_path / "red").mkdir()
     (tmp_path / "red" / "broken.png").write_bytes(b"no picture")
-    with pytest.raises(ValueError, match="can be read"):
+    with pytest.raises(ValueError, match="no photograph that has one"):
         dataset.evaluate(clf, tmp_path)
     Image.new("RGB", (8, 8), (200, 0, 0)).save(tmp_path / "red" / "fine.png")
     found = dataset.evaluate(clf, tmp_path)

@@ -1,5 +1,8 @@
 """Ray's table is the local one, to the bit."""
 
+import os
+import sys
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -14,7 +17,10 @@ ray = pytest.importorskip("ray", reason="needs Ray: pip install 'vizlib[ray]'")
 @pytest.fixture(scope="module")
 def _cluster():
     try:
-        ray.init(num_cpus=3, log_to_driver=False, include_dashboard=False, logging_level="ERROR")
+        ray.init(
+            num_cpus=3, log_to_driver=False, include_dashboard=False, logging_level="ERROR",
+            runtime_env={"env_vars": {"PYTHONPATH": os.pathsep.join(sys.path)}},  # the network is one of tests/
+        )  # fmt: skip
     except Exception as error:  # Ray raises nothing more special
         if "timed out during startup" not in str(error):
             raise
