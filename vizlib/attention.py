@@ -139,7 +139,7 @@ class Attention:
         busy = mass.flatten(0, 1).any(0)  # a single start token needs a single row
         for part, rows in self.tiles(relevance=relevance):
             if busy[part].any():
-                carried += torch.einsum("bgq,bgaqk->bgak", mass[..., part], rows.to(mass.dtype))
+                carried += (mass[:, :, None, None, part] @ rows.to(mass.dtype)).squeeze(3)
         return carried
 
     def _carry_through(self, inner: Tensor, mass: Tensor) -> Tensor:
