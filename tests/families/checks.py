@@ -132,6 +132,8 @@ def attention(subject: Subject) -> str:
 def _faults(op: Attention) -> list[str]:
     faults = []
     rows = op.weights().sum(-1)
+    if op.inner is not None:  # a query whose features match no key's attends to nothing, and its result is nothing
+        rows = torch.where((rows == 0) & (op.output == 0).all(-1), 1, rows)
     if not op.signed and not bool(((rows - 1).abs() < 1e-5).all()):
         faults.append(f"{op.name}: a row sums to {float(rows.flatten()[(rows - 1).abs().argmax()]):.6f}")
     off = (op.weights(applied=True) @ op.value - op.output).abs().max() / op.output.abs().max().clamp(min=1e-12)
