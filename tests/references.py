@@ -208,9 +208,19 @@ def attention_and_relevance(
     return matrices, relevances
 
 
-def mean_of_heads(heads: list[list[list[float]]]) -> list[list[float]]:
+def joined(heads: list[list[list[float]]], fusion: str, discard: float) -> list[list[float]]:
+    """Heads to one matrix, entry by entry; the smallest entries of each row are set to zero."""
     n = len(heads[0])
-    return [[sum(h[i][j] for h in heads) / len(heads) for j in range(n)] for i in range(n)]
+    matrix = []
+    for i in range(n):
+        row = []
+        for j in range(n):
+            entries = [h[i][j] for h in heads]
+            row.append({"mean": sum(entries) / len(entries), "max": max(entries), "min": min(entries)}[fusion])
+        for j in sorted(range(n), key=row.__getitem__)[: int(discard * n)]:
+            row[j] = 0.0
+        matrix.append(row)
+    return matrix
 
 
 def matrix_product(left: list[list[float]], right: list[list[float]]) -> list[list[float]]:
@@ -222,32 +232,36 @@ def identity(n: int) -> list[list[float]]:
     return [[float(i == j) for j in range(n)] for i in range(n)]
 
 
-def rollout(layers: list[tuple[list, list]], residual: float = 0.5) -> Tensor:
-    """Abnar, Zuidema 2020: Ã_l = Ā_l Ã_{l-1} with Ā = α I + (1 - α) mean over heads; row 0 of the last."""
+def rollout(
+    layers: list[tuple[list, list]], residual: float = 0.5, fusion: str = "mean", discard: float = 0.0
+) -> Tensor:
+    """Abnar, Zuidema 2020: Ã_l = Ā_l Ã_{l-1} with Ā = α I + (1 - α) joined heads, rows of sum 1; row 0 of the last."""
     total = identity(len(layers[0][0][0]))
     for matrices, _ in layers:
-        joint = mean_of_heads(matrices)
+        joint = [[v / sum(row) for v in row] for row in joined(matrices, fusion, discard)]
         n = len(joint)
         mixed = [[residual * (i == j) + (1 - residual) * joint[i][j] for j in range(n)] for i in range(n)]
         total = matrix_product(mixed, total)
     return torch.tensor(total[0], dtype=torch.float64)
 
 
-def gradient_rollout(layers: list[tuple[list, list]], residual: float = 0.5) -> Tensor:
+def gradient_rollout(
+    layers: list[tuple[list, list]], residual: float = 0.5, fusion: str = "mean", discard: float = 0.0
+) -> Tensor:
     """As `rollout`, over relu(∇A ⊙ A); each row of α I + (1 - α) Ā divided by its sum."""
     total = identity(len(layers[0][0][0]))
     for _, relevances in layers:
-        joint = mean_of_heads(relevances)
+        joint = joined(relevances, fusion, discard)
         n = len(joint)
         mixed = [[residual * (i == j) + (1 - residual) * joint[i][j] for j in range(n)] for i in range(n)]
         total = matrix_product([[v / sum(row) for v in row] for row in mixed], total)
     return torch.tensor(total[0], dtype=torch.float64)
 
 
-def chefer(layers: list[tuple[list, list]]) -> Tensor:
+def chefer(layers: list[tuple[list, list]], fusion: str = "mean", discard: float = 0.0) -> Tensor:
     """Chefer, Gur, Wolf 2021 (arXiv 2103.15679), eq. 6: R = I, then R <- R + Ā R from the first layer on."""
     total = identity(len(layers[0][0][0]))
     for _, relevances in layers:
-        step = matrix_product(mean_of_heads(relevances), total)
+        step = matrix_product(joined(relevances, fusion, discard), total)
         total = [[a + b for a, b in zip(r, s, strict=True)] for r, s in zip(total, step, strict=True)]
     return torch.tensor(total[0], dtype=torch.float64)

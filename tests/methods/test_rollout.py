@@ -10,6 +10,7 @@ import tiny
 import torch
 from torch import Tensor
 
+import vizlib.attention as attention_module
 from vizlib.attention import Attention
 from vizlib.capture.trace import trace
 from vizlib.methods.rollout import chefer, gradient_rollout, rollout
@@ -107,25 +108,41 @@ def test_start_tokens_are_rows_of_the_product(vit_run, start):
     torch.testing.assert_close(rollout(vit_run, start=start), row[:, 1:].view(2, 4, 4), atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("options", [{}, {"residual": 0.3}, {"start_layer": 1}])
+def layers_of(done: Trace, photo: int, start_layer: int = 0) -> list[tuple[list, list]]:
+    """Attention and relevance of each operation, made again with loops from q, k, dO and v."""
+    return [
+        references.attention_and_relevance(
+            *(t[photo, 0] for t in (a.query, a.key)),
+            a.scale,
+            *(t[photo, 0] for t in (a.gradient, a.value)),
+        )
+        for a in list(done.attentions.values())[start_layer:]
+    ]
+
+
+JOINED = [{"fusion": "max"}, {"fusion": "min"}, {"discard": 0.5}, {"fusion": "max", "discard": 0.9}]
+
+
+@pytest.mark.parametrize("options", [{}, {"residual": 0.3}, {"start_layer": 1}, *JOINED])
 @pytest.mark.parametrize("method", [rollout, gradient_rollout, chefer])
 def test_equals_the_twin(vit_run, method, options):
     if method is chefer and "residual" in options:
         options = {"start_layer": 2}
-    steps = list(vit_run.attentions.values())[options.get("start_layer", 0) :]
+    own = {k: v for k, v in options.items() if k != "start_layer"}
     for photo in range(2):
-        layers = [
-            references.attention_and_relevance(
-                *(t[photo, 0] for t in (a.query, a.key)),
-                a.scale,
-                *(t[photo, 0] for t in (a.gradient, a.value)),
-            )
-            for a in steps
-        ]
-        twin = getattr(references, method.__name__)
-        expected = twin(layers, **{k: v for k, v in options.items() if k != "start_layer"})
+        layers = layers_of(vit_run, photo, options.get("start_layer", 0))
+        expected = getattr(references, method.__name__)(layers, **own)
         found = method(vit_run, **options)[photo].double().flatten()
         torch.testing.assert_close(found, expected[1:], atol=1e-6, rtol=1e-4)
+
+
+@pytest.mark.parametrize("method", [rollout, gradient_rollout, chefer])
+def test_heads_are_joined_tile_by_tile_as_at_once(vit_run, method, monkeypatch):
+    options = {"fusion": "max", "discard": 0.5, "start": "mean"}
+    whole_rows = method(vit_run, **options)
+    monkeypatch.setattr(attention_module, "SHORT", 0)
+    monkeypatch.setattr(attention_module, "TILE", 2 * 3 * 17 * 4)  # four rows of both photographs and three heads
+    torch.testing.assert_close(method(vit_run, **options), whole_rows, atol=1e-7, rtol=1e-5)
 
 
 def test_the_gradient_of_the_run_is_that_of_the_score(vit_run):
@@ -138,21 +155,6 @@ def test_the_gradient_of_the_run_is_that_of_the_score(vit_run):
     (pull,) = torch.autograd.grad(score, seen[0])
     found = vit_run.attentions["blocks.0.attn"].gradient[:, 0].transpose(1, 2).flatten(2)
     torch.testing.assert_close(found, pull, atol=1e-6, rtol=1e-4)
-
-
-@pytest.mark.parametrize("fusion", ["max", "min", "mean"])
-@pytest.mark.parametrize("discard", [0.0, 0.5])
-def test_fusion_and_discard_act_on_the_carried_row(vit_run, fusion, discard):
-    mass = torch.zeros(2, 17)
-    mass[:, 0] = 1
-    for attention in reversed(vit_run.attentions.values()):
-        heads = torch.einsum("bq,baqk->bak", mass, attention.weights()[:, 0])
-        row = {"mean": heads.mean(1), "max": heads.max(1).values, "min": heads.min(1).values}[fusion]
-        if discard:
-            row = torch.where(row < row.sort().values[:, 8:9], 0, row)  # the 8 smallest of 17
-        mass = 0.5 * mass + 0.5 * row / row.sum(1, keepdim=True)
-    found = rollout(vit_run, fusion=fusion, discard=discard)
-    torch.testing.assert_close(found, mass[:, 1:].view(2, 4, 4), atol=1e-6, rtol=1e-4)
 
 
 # ---- grids, windows, pooled keys, branches: against whole matrices with explicit overlaps
@@ -193,18 +195,21 @@ def windows(*, shifted: bool) -> tuple[Attention, ...]:
     return (operation(f"shifted {shifted}", rows(2, 4, 2, 4, 4, seed=int(shifted)), places, places),)
 
 
-def test_windows_and_patch_merging():
+@pytest.mark.parametrize("fusion", ["mean", "max"])
+def test_windows_and_patch_merging(fusion):
     """Windows, shifted windows on 4 × 4, then all tokens on 2 × 2; mass returns from 2 × 2 to 4 × 4 by area."""
     coarse = tokens((2, 2), 0, [0, 1, 2, 3])
     last = (operation("merged", rows(2, 1, 2, 4, 4, seed=7), coarse, coarse),)
     done = run(windows(shifted=False), windows(shifted=True), last)
-    stay = 0.5 * torch.eye(16, dtype=torch.float64)
-    first, second = (
-        stay + 0.5 * whole(done.attentions[f"shifted {s}"], 16, 16).mean(1) for s in (False, True)
-    )
-    third = 0.5 * torch.eye(4, dtype=torch.float64) + 0.5 * whole(last[0], 4, 4).mean(1)
-    product = third @ overlap((2, 2), (4, 4)) @ second @ first
-    found = rollout(done)
+
+    def mixed(op: Attention, n: int) -> Tensor:
+        heads = whole(op, n, n)
+        joint = heads.mean(1) if fusion == "mean" else heads.amax(1)
+        return 0.5 * torch.eye(n, dtype=torch.float64) + 0.5 * joint / joint.sum(-1, keepdim=True)
+
+    first, second = (mixed(done.attentions[f"shifted {s}"], 16) for s in (False, True))
+    product = mixed(last[0], 4) @ overlap((2, 2), (4, 4)) @ second @ first
+    found = rollout(done, fusion=fusion)
     torch.testing.assert_close(found.double(), product.mean(1).view(2, 4, 4), atol=1e-6, rtol=1e-5)
     torch.testing.assert_close(found.sum((1, 2)), torch.ones(2))
 

@@ -20,10 +20,10 @@ import torch
 from torch import Tensor
 
 from vizlib.attention import Attention
+from vizlib.methods.fusion import Fused, Fusion, above_zero, check_share
 from vizlib.tokens import Tokens, regrid
 from vizlib.types import Trace
 
-Fusion = Literal["mean", "max", "min"]
 Start = Literal["read", "class", "mean"] | int | tuple[float, float]
 # slots' mass (b, g, q) -> what stays on them (b, g, q) and what goes to the keys (b, g, k)
 Carry = Callable[[Attention, Tensor], tuple[Tensor, Tensor]]
@@ -38,13 +38,11 @@ def rollout(
     residual: float = 0.5,
     start: Start = "read",
 ) -> Tensor:
-    """Attention rollout: m <- α m + (1 - α) m A, from the last operation back to the first.
+    """Attention rollout: m <- α m + (1 - α) m Ā, from the last operation back to the first.
 
     Args:
-        fusion: how the heads are joined; max and min act on the row that is carried, which is then scaled
-            back to the mass it carries.
-        discard: share of the carried row, from its smallest entries on, that is set to zero; the rest is
-            scaled up.
+        fusion: how the heads are joined to Ā, entry by entry; every row is then scaled to sum to 1 again.
+        discard: share of each row of Ā, from its smallest entries on, that is set to zero; the rest is scaled up.
         start_layer: number of the first step that is used; later ones only where > 0.
         residual: α, the share that the residual stream keeps.
         start: "read" (what the logits depend on), "class" token, "mean" of all tokens, the number of a prefix
@@ -54,51 +52,60 @@ def rollout(
         (b, r, s) share of the mass that ends on each patch; together with the prefix tokens it sums to 1.
 
     Raises:
+        ValueError: an option that cannot be.
         RuntimeError: the model has no attention between places, or tokens in separate streams.
 
-    Source: Abnar, Zuidema 2020, Quantifying Attention Flow in Transformers, arXiv 2005.00928.
-    Deviation: the published form is for one global token set; grids are joined by area overlap.
+    Source: Abnar, Zuidema 2020, Quantifying Attention Flow in Transformers, arXiv 2005.00928; max, min and discarding:
+    Gildenblat 2020, the vit-explain repository.
+    Deviations: the published form is for one global token set; grids are joined by area overlap. vit-explain discards
+    over the whole matrix, not row by row, and spares the class token's column.
     """
-    _share("residual", residual)
+    check_share("residual", residual)
+    fused = Fused(fusion, discard)
 
     def carry(attention: Attention, mass: Tensor) -> tuple[Tensor, Tensor]:
-        carried = _fuse(attention.carry(mass), mass, fusion, discard)
-        return residual * mass, (1 - residual) * carried
+        return residual * mass, (1 - residual) * fused.carry(attention, mass)
 
     return _walk(trace, carry, "rollout", start_layer, start)
 
 
 def gradient_rollout(
-    trace: Trace, *, start_layer: int = 0, residual: float = 0.5, start: Start = "read"
+    trace: Trace,
+    *,
+    fusion: Fusion = "mean",
+    discard: float = 0.0,
+    start_layer: int = 0,
+    residual: float = 0.5,
+    start: Start = "read",
 ) -> Tensor:
-    """Rollout over relu(∇A ⊙ A), averaged over heads, each row of α I + (1 - α) Ā scaled to sum to 1.
+    """Rollout over Ā = relu(∇A ⊙ A) joined over heads, each row of α I + (1 - α) Ā scaled to sum to 1.
 
-    Args, Raises: as `rollout`; the trace needs gradients.
+    Args:
+        fusion, discard: as in `rollout`, but the rows of Ā are not scaled by themselves: how far a row falls short of
+            1 is how little the target depends on it, and the residual stream takes a larger share there.
+        start_layer, residual, start: as in `rollout`; the trace needs gradients.
 
     Returns:
         (b, r, s) share of the mass that attention has carried to each patch, ≥ 0.
 
+    Raises: as `rollout`.
+
     Source: Abnar, Zuidema 2020 (arXiv 2005.00928) with the gradient weighting of Chefer, Gur, Wolf 2021
     (CVPR), arXiv 2012.09838.
-    Deviations: the relu is taken for each head, before the mean. Mass that only the residual streams kept is taken
-    out. It lies where it started: on the class token, which is not drawn; under a head that averages the patches it
-    would lie on all of them and drown what attention carries, since the rows of Ā sum to thousandths.
+    Deviations: the relu is taken for each head, before they are joined. Mass that only the residual streams kept is
+    taken out. It lies where it started: on the class token, which is not drawn; under a head that averages the patches
+    it would lie on all of them and drown what attention carries, since the rows of Ā sum to thousandths.
     """
-    _share("residual", residual)
-    sums: dict[str, Tensor] = {}
+    check_share("residual", residual)
+    fused = Fused(fusion, discard, relevance=True)
 
     def scaled(attention: Attention, mass: Tensor) -> Tensor:
         """Mass per slot over the sum of its row."""
-        if attention.name not in sums:
-            rows = torch.zeros_like(mass)
-            for part, relevance in attention.tiles(relevance=True):
-                rows[..., part] = relevance.mean(2).sum(-1)
-            sums[attention.name] = residual + (1 - residual) * rows
-        return mass / sums[attention.name].clamp(min=torch.finfo(mass.dtype).tiny)
+        return mass / above_zero(residual + (1 - residual) * fused.sums(attention))
 
     def carry(attention: Attention, mass: Tensor) -> tuple[Tensor, Tensor]:
         each = scaled(attention, mass)
-        return residual * each, (1 - residual) * attention.carry(each, relevance=True).mean(2)
+        return residual * each, (1 - residual) * fused.carry(attention, each)
 
     def stay(attention: Attention, mass: Tensor) -> tuple[Tensor, Tensor]:
         return residual * scaled(attention, mass), _nothing(attention, mass)
@@ -107,22 +114,37 @@ def gradient_rollout(
     return (carried - stayed).clamp(min=0)  # below 0 by rounding alone
 
 
-def chefer(trace: Trace, *, start_layer: int = 0, start: Start = "read") -> Tensor:
-    """Chefer relevance, R - I by the self-attention rule R <- R + Ā R with Ā the mean over heads of relu(∇A ⊙ A).
+def chefer(
+    trace: Trace,
+    *,
+    fusion: Fusion = "mean",
+    discard: float = 0.0,
+    start_layer: int = 0,
+    start: Start = "read",
+) -> Tensor:
+    """Chefer relevance, R - I by the self-attention rule R <- R + Ā R with Ā = relu(∇A ⊙ A) joined over heads.
 
-    Args, Raises: as `rollout`; the trace needs gradients.
+    Args:
+        fusion, discard: as in `rollout`, but the rows of Ā are never scaled: relevance is no share of anything. The
+            paper has the mean and discards nothing.
+        start_layer, start: as in `rollout`; the trace needs gradients.
+
+    There is no residual share: the rule adds the residual stream whole.
 
     Returns:
         (b, r, s) relevance of each patch for the start token's row, ≥ 0.
+
+    Raises: as `rollout`.
 
     Source: Chefer, Gur, Wolf 2021, Generic Attention-model Explainability for Interpreting Bi-Modal and
     Encoder-Decoder Transformers, arXiv 2103.15679, eq. 5 and 6.
     Deviation: the identity, with which R begins, is taken out. It lies on the class token, which is not drawn; under a
     head that averages the patches it would lie on all of them and drown what attention adds.
     """
+    fused = Fused(fusion, discard, relevance=True)
 
     def carry(attention: Attention, mass: Tensor) -> tuple[Tensor, Tensor]:
-        return mass, attention.carry(mass, relevance=True).mean(2)
+        return mass, fused.carry(attention, mass)
 
     def stay(attention: Attention, mass: Tensor) -> tuple[Tensor, Tensor]:
         return mass, _nothing(attention, mass)
@@ -134,26 +156,6 @@ def chefer(trace: Trace, *, start_layer: int = 0, start: Start = "read") -> Tens
 def _nothing(attention: Attention, mass: Tensor) -> Tensor:
     """No mass on any key slot: (b, g, k)."""
     return mass.new_zeros(*mass.shape[:2], attention.shape[4])
-
-
-def _share(name: str, value: float) -> None:
-    if not 0 <= value < 1:
-        raise ValueError(f"{name} is a share in [0, 1); got {value}.")
-
-
-def _fuse(carried: Tensor, mass: Tensor, fusion: Fusion, discard: float) -> Tensor:
-    """Per-head rows (b, g, a, k) to one row (b, g, k) that carries the same mass."""
-    if fusion not in ("mean", "max", "min"):
-        raise ValueError(f"fusion is 'mean', 'max' or 'min'; got {fusion!r}.")
-    if fusion == "mean" and discard == 0:
-        return carried.mean(2)
-    _share("discard", discard)
-    row = carried.mean(2) if fusion == "mean" else carried.amax(2) if fusion == "max" else carried.amin(2)
-    if discard:
-        count = int(discard * row.shape[-1])
-        row = row.scatter(-1, row.topk(count, -1, largest=False).indices, 0.0)
-    tiny = torch.finfo(row.dtype).tiny
-    return row * (mass.sum(-1, keepdim=True) / row.sum(-1, keepdim=True).clamp(min=tiny))
 
 
 def _space(attention: Attention) -> Tokens:
