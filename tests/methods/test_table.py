@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from vizlib.methods.kinds import Method
-from vizlib.methods.table import METHODS, contrast, explain
+from vizlib.methods.names import NAMES
+from vizlib.methods.table import METHODS, contrast, explain, shared_out
 
 ATTENTION = {"rollout", "gradient_rollout", "chefer", "attention"}
 
@@ -267,3 +268,15 @@ def test_the_rows_are_complete():
         assert inspect.getdoc(row.function), name
         assert "Source:" in inspect.getdoc(row.function), name
         assert inspect.Parameter.empty not in row.options.values(), name
+
+
+def test_the_names_that_need_no_torch_are_those_of_the_table():
+    assert tuple(METHODS) == NAMES
+
+
+def test_options_go_to_the_methods_that_have_them():
+    given = {"discard": 0.5, "absolute": True}
+    found = shared_out(["rollout", "saliency", "gradcam", "auto"], given)
+    assert found == {"rollout": {"discard": 0.5}, "saliency": {"absolute": True}, "gradcam": {}, "auto": given}
+    with pytest.raises(ValueError, match="got 'head'. They accept: saliency: absolute; gradcam: none"):
+        shared_out(["saliency", "gradcam"], {"head": 2})

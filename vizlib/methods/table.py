@@ -17,6 +17,7 @@ from vizlib.capture.taps import scores
 from vizlib.methods import attribution, cam, perturbation, raw, rollout
 from vizlib.methods.auto import choose
 from vizlib.methods.kinds import MAKERS, Made, Method, Question
+from vizlib.methods.names import AUTO, must_be_known
 from vizlib.types import Classifier, Heatmap, Target
 
 LOGITS = "logits"
@@ -97,7 +98,7 @@ def explain(
     if not isinstance(clf, Classifier):
         raise TypeError(f"explain needs a Classifier; got {type(clf).__name__}. Use vl.load(model).")
     why = ""
-    if method == "auto":
+    if method == AUTO:
         photos = clf.prepare(photos).detach()
         method, why = choose(clf, photos, METHODS)
     row = method_named(method, **options)
@@ -138,9 +139,7 @@ def contrast(
     """
     row = method_named(method, **options)
     if row.class_blind:
-        raise ValueError(
-            f"a contrast needs maps that speak about a class; {method} is class-blind. Use 'gradcam'."
-        )
+        raise ValueError(f"a contrast needs maps that speak about a class; {method} is class-blind. Use 'gradcam'.")
     for given in (target, against):
         if callable(given) or isinstance(given, list | tuple):
             raise ValueError(
@@ -157,10 +156,7 @@ def method_named(name: str, **options: Any) -> Method:
     Raises:
         ValueError: no such method, or no such option.
     """
-    if name not in METHODS:
-        near = difflib.get_close_matches(str(name), METHODS, 3, 0.4)
-        hint = f"Near ones: {', '.join(near)}." if near else f"There are: {', '.join(METHODS)}."
-        raise ValueError(f"a method is needed; got {name!r}. {hint}")
+    must_be_known(name)
     accepted = METHODS[name].options
     for option in options:
         if option not in accepted:
@@ -169,6 +165,20 @@ def method_named(name: str, **options: Any) -> Method:
             every = ", ".join(accepted) or "none"
             raise ValueError(f"{name} has no option {option!r}. {hint}It accepts: {every}.")
     return METHODS[name]
+
+
+def shared_out(methods: Sequence[str], options: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Options given to several methods at once: to each those that it has; to "auto" all.
+
+    Raises:
+        ValueError: no such method, or an option that none of them has.
+    """
+    own = {name: dict(options) if name == AUTO else method_named(name).options for name in methods}
+    for option in options:
+        if not any(option in accepted for accepted in own.values()):
+            every = "; ".join(f"{name}: {', '.join(accepted) or 'none'}" for name, accepted in own.items())
+            raise ValueError(f"an option of the methods is needed; got {option!r}. They accept: {every}.")
+    return {name: {k: v for k, v in options.items() if k in accepted} for name, accepted in own.items()}
 
 
 def _heatmap(clf: Classifier, row: Method, x: Tensor, target: Any, made: Made) -> Heatmap:
