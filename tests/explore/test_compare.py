@@ -36,6 +36,15 @@ def test_maps_are_those_of_explain_and_the_rest_has_reasons(models, found):
     torch.testing.assert_close(found.heatmaps["astronaut", "vit", "rollout"].values, alone)
 
 
+def test_options_go_to_the_methods_that_have_them(models, found):
+    other = compare(models[1], "coffee", ["gradcam", "rollout"], discard=0.5)
+    key = ("coffee", "vit")
+    assert torch.equal(other.heatmaps[*key, "gradcam"].values, found.heatmaps[*key, "gradcam"].values)
+    assert not torch.equal(other.heatmaps[*key, "rollout"].values, found.heatmaps[*key, "rollout"].values)
+    with pytest.raises(ValueError, match="got 'discard'"):
+        compare(models[1], "coffee", "gradcam", discard=0.5)
+
+
 def test_the_table_says_what_each_model_is_and_says(models, found):
     table = found.table.set_index(["photo", "model"])
     logits = models[1]("coffee")[0]

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from vizlib.explore.rows import about, attention_of, cell_of, judging, named_models, named_photos, row_of
-from vizlib.methods.table import explain, method_named
+from vizlib.methods.table import explain, shared_out
 from vizlib.show import caption, plot
 from vizlib.show.caption import peak
+from vizlib.show.files import save
 from vizlib.show.report import Row, Sheet, page
 from vizlib.types import Heatmap, Target
 
@@ -89,19 +90,13 @@ class Comparison:
         Raises:
             ValueError: another ending.
         """
-        path = Path(path)
-        if path.suffix not in (".html", ".png", ".pdf", ".svg", ".csv"):
-            raise ValueError(
-                f"save needs a name that ends in .html, .png, .pdf, .svg or .csv; got {path.name!r}. Add one."
-            )
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.suffix == ".html":
-            path.write_text(page(self.sheets, self._html_table(), "What these classifiers look at"), "utf-8")
-        elif path.suffix == ".csv":
-            self.table.to_csv(path, index=False)
-        else:
-            self.figure().savefig(path, dpi=120)
-        return path
+        title = "What these classifiers look at"
+        return save(
+            path,
+            page=lambda: page(self.sheets, self._html_table(), title),
+            figure=self.figure,
+            table=self.table,
+        )
 
     def _cells(self) -> Iterator[tuple[Key, Heatmap | str]]:
         for sheet in self.sheets:
@@ -127,6 +122,7 @@ def compare(
     target: Target | None = None,
     hover_mb: float = 12.0,
     trust: bool = False,
+    **options: Any,
 ) -> Comparison:
     """Explain every photograph by every model with every method.
 
@@ -142,13 +138,14 @@ def compare(
             What does not fit is left out, the first layers first.
         trust: judge every map by deletion and insertion beside random maps, and print that under its picture; takes
             about 70 forwards a map.
+        options: of the methods (head, fusion, discard …), given to those that have them.
 
     Raises:
-        ValueError: a method is not in METHODS, a photograph cannot be read, or no map at all could be made.
+        ValueError: a method is not in METHODS, none has an option, a photograph cannot be read, or no map at all
+            could be made.
     """
     methods = (methods,) if isinstance(methods, str) else tuple(methods)
-    for method in set(methods) - {"auto"}:
-        method_named(method)
+    own = shared_out(methods, options)
     classifiers, pictures = named_models(models), named_photos(photos)
     facts = {model: about(clf) for model, clf in classifiers.items()}
     rows: dict[str, list[Row]] = {photo: [] for photo in pictures}
@@ -159,7 +156,7 @@ def compare(
         clf, picture = classifiers[model], pictures[photo]
         x = clf.prepare(picture)
         made = row_of(model, clf, facts[model], picture, x)
-        makers: list[Any] = [partial(explain, clf, method=method, target=target) for method in methods]
+        makers: list[Any] = [partial(explain, clf, method=method, target=target, **own[method]) for method in methods]
         makers = [judging(clf, make) for make in makers] if trust else makers
         cells = tuple(cell_of(make, x) for make in makers)
         made = replace(made, cells=cells, attention=attention_of(clf, x, made, limit) if limit else None)

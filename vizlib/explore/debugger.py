@@ -31,6 +31,7 @@ from vizlib.explore.rows import named_models, row_of
 from vizlib.methods.table import contrast, explain, method_named
 from vizlib.show.assets import asset, module
 from vizlib.show.debugging import debug_page, debug_state
+from vizlib.show.files import writable
 from vizlib.show.report import Row, Sheet, fragment, photograph
 from vizlib.types import Classifier, Heatmap
 
@@ -180,11 +181,9 @@ class Debugger:
             most: photographs with their maps in it; those that lead the ranked lists.
 
         Raises:
-            ValueError: another ending than .html.
+            ValueError: another ending than .html, or a place that takes no files.
         """
-        path = Path(path)
-        if path.suffix != ".html":
-            raise ValueError(f"a report needs a name that ends in .html; got {path.name!r}. Add it.")
+        path = writable(path, (".html",))
         chosen = self._chosen(most)
         bar = tqdm(chosen, desc="maps", unit="photo", disable=None, delay=1, leave=False)
         details = {number: self.detail(number) for number in bar}

@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from vizlib.explore.explorer import REFUSALS, explorer
 from vizlib.measure.checkpoints import COSTS, front, measured, published, trained_zoo
 from vizlib.show.assets import asset, base64_of, module
+from vizlib.show.files import save
 from vizlib.show.scatter import figure
 from vizlib.show.tradeoff import html_table, tradeoff_page, tradeoff_state
 from vizlib.types import Classifier
@@ -58,19 +59,13 @@ class Tradeoff:
         Raises:
             ValueError: another ending.
         """
-        path = Path(path)
-        if path.suffix not in (".html", ".png", ".pdf", ".svg", ".csv"):
-            raise ValueError(
-                f"save needs a name that ends in .html, .png, .pdf, .svg or .csv; got {path.name!r}. Add one."
-            )
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.suffix == ".html":
-            path.write_text(tradeoff_page(self.table, self.cost), "utf-8")
-        elif path.suffix == ".csv":
-            self.table.to_csv(path, index=False)
-        else:
-            self.figure().savefig(path, dpi=150)
-        return path
+        return save(
+            path,
+            page=lambda: tradeoff_page(self.table, self.cost),
+            figure=self.figure,
+            table=self.table,
+            dpi=150,
+        )
 
     def _repr_html_(self) -> str:
         """The picture, and the table folded under it."""
