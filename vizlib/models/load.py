@@ -33,6 +33,7 @@ def load(
     crop_pct: float | None = None,
     labels: Sequence[str] | None = None,
     name: str | None = None,
+    **options: Any,
 ) -> Classifier:
     """A classifier with the preprocessing and the class names of its own configuration.
 
@@ -54,19 +55,21 @@ def load(
         crop_pct: share of the photo's shorter side that the model gets to see.
         labels: class names in the order of the logits; for a dual encoder (CLIP, ALIGN …) the texts to tell apart.
         name: what the classifier is called in tables and pictures.
+        options: of the builder: e.g. drop_path_rate, img_size of timm's; fields of Hugging Face's configuration;
+            image_size, keep, projected … of `vl.architectures()["…"].options`.
 
     Raises:
-        ValueError: no such classifier, device, file …; the message names near ones or what to do.
+        ValueError: no such classifier, option, device, file …; the message names near ones or what to do.
         RuntimeError: the weights cannot be fetched, or a package is missing.
     """
     given = _checked({"input_size": input_size, "mean": mean, "std": std, "crop_pct": crop_pct})
     if isinstance(source, nn.Module):
-        others = {"pretrained": pretrained, "weights": weights, "num_classes": num_classes}
+        others = {"pretrained": pretrained, "weights": weights, "num_classes": num_classes} | options
         _refuse_changes(source, device, dtype, **others)
         found, called = _from_module(source), type(source).__name__
     elif isinstance(source, str):
         trained = _trained(source, pretrained, weights, num_classes)
-        called, ask = source, Request(source, trained, num_classes, given.get("input_size"), _texts(labels))
+        called, ask = source, Request(source, trained, num_classes, given.get("input_size"), _texts(labels), options)
         found = _from_name(source, ask)
         if weights is not None:
             load_weights(found.module, Path(weights).expanduser())

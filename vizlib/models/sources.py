@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from vizlib.data import imagenet_labels
 from vizlib.models.hub import downloading
+from vizlib.models.options import understood, unknown_option
 from vizlib.models.zero_shot import ZeroShot, zero_shot
 
 Labels = tuple[str, ...] | None
@@ -29,6 +30,7 @@ class Request:
     num_classes: int | None
     input_size: tuple[int, int, int] | None
     labels: tuple[str, ...] | None = None  # of a zero-shot classifier: the texts that it tells apart
+    options: dict[str, Any] = field(default_factory=dict)  # of its builder
 
     def no_weights(self) -> ValueError:
         return ValueError(
@@ -72,11 +74,13 @@ def from_timm(name: str, ask: Request) -> Found:
         options["in_chans"] = ask.input_size[0]
         if cfg.fixed_input_size:
             options["img_size"] = ask.input_size[1:]
-    if ask.trained:
-        with downloading(ask.name, "" if cfg.hf_hub_id else cfg.url):
-            module = timm.create_model(name, pretrained=True, **options)
-    else:
-        module = timm.create_model(name, **options)
+    options |= ask.options
+    with understood(ask.name, ask.options, timm.models.model_entrypoint(architecture)):
+        if ask.trained:
+            with downloading(ask.name, "" if cfg.hf_hub_id else cfg.url):
+                module = timm.create_model(name, pretrained=True, **options)
+        else:
+            module = timm.create_model(name, **options)
     labels = cfg.label_names or imagenet_labels(ask.num_classes or cfg.num_classes)
     return Found(module, photos_of_timm(module), labels and tuple(labels))
 
@@ -96,14 +100,17 @@ def from_torchvision(name: str, ask: Request) -> Found:
     if name not in known:
         raise ask.unknown(known, "torchvision")
     published = models.get_model_weights(name).DEFAULT
-    if ask.trained:
-        with downloading(ask.name, published.url):
-            module = models.get_model(name, weights=published)
-    else:
-        module = models.get_model(name, **({"num_classes": ask.num_classes} if ask.num_classes else {}))
+    options: dict[str, Any] = ({"num_classes": ask.num_classes} if ask.num_classes else {}) | ask.options
+    with understood(ask.name, ask.options, models.get_model_builder(name)):
+        if ask.trained:
+            with downloading(ask.name, published.url):
+                module = models.get_model(name, weights=published, **options)
+        else:
+            module = models.get_model(name, **options)
     seen = published.transforms()
+    side = ask.options.get("image_size", seen.crop_size[0])
     photos = {
-        "input_size": (3, seen.crop_size[0], seen.crop_size[0]),
+        "input_size": (3, side, side),
         "mean": tuple(seen.mean),
         "std": tuple(seen.std),
         "interpolation": seen.interpolation.value,
@@ -119,10 +126,12 @@ def from_hf(name: str, ask: Request) -> Found:
         raise RuntimeError(f"{ask.name} needs transformers: pip install 'vizlib[hf]'") from error
 
     with _folder(name) if Path(name).is_dir() else downloading(ask.name):
-        options = {"num_labels": ask.num_classes} if ask.num_classes else {}
-        config = AutoConfig.from_pretrained(name, **options)
+        options = ({"num_labels": ask.num_classes} if ask.num_classes else {}) | ask.options
+        config, unused = AutoConfig.from_pretrained(name, return_unused_kwargs=True, **options)
         processor = AutoImageProcessor.from_pretrained(name)
         module = _hf_module(name, config, ask)
+    for option in unused:
+        raise unknown_option(ask.name, option, config.to_dict())
     transform = ProcessorTransform(processor)
     photos = {
         "input_size": tuple(transform(Image.new("RGB", (640, 480))).shape),
@@ -203,13 +212,20 @@ def labels_of_config(config: Any) -> Labels:
 
 def from_zoo(name: str, ask: Request) -> Found:
     from vizlib.models import zoo
+    from vizlib.models.zoo_architectures import MEMBERS
 
     if name not in zoo.names():
         raise ask.unknown(zoo.names(), "zoo")
     if ask.trained:
+        if ask.options:
+            raise ValueError(
+                f"the trained weights of {ask.name} fit its own shape; got {', '.join(ask.options)}. "
+                f"Leave that out, or pass pretrained=False with it."
+            )
         module, labels, mean, std = zoo.load(name)
     else:
-        module = zoo.build(name, ask.num_classes or len(zoo.LABELS))
+        with understood(ask.name, ask.options, MEMBERS[name].build):
+            module = zoo.build(name, ask.num_classes or len(zoo.LABELS), **ask.options)
         labels, mean, std = zoo.LABELS, zoo.MEAN, zoo.STD
     photos = {"input_size": (3, 64, 64), "mean": mean, "std": std, "crop_pct": 1.0}
     return Found(module, photos, labels if ask.num_classes in (None, len(labels)) else None)
@@ -220,15 +236,24 @@ def from_architectures(name: str, ask: Request) -> Found:
 
     if name not in architectures():
         raise ask.unknown(architectures(), "arch")
+    row = architectures()[name]
+    options = dict(ask.options)
+    for option in options:
+        if option not in row.options:
+            raise unknown_option(ask.name, option, row.options)
     if ask.trained:
         raise ask.no_weights()
-    row = architectures()[name]
+    if ask.input_size and ask.input_size[0] != 3:
+        raise ValueError(f"{ask.name} takes 3 channels; got input_size={ask.input_size}. Pass (3, rows, columns).")
+    if ask.input_size and row.fixed_size:
+        options.setdefault("image_size", ask.input_size[1:])
+    size = options.get("image_size", row.input_size)
     photos = {
-        "input_size": (3, row.input_size, row.input_size),
+        "input_size": (3, *((size, size) if isinstance(size, int) else size)),
         "crop_pct": row.crop,
         "interpolation": row.interpolation,
     }
-    module = build(name, **({"num_classes": ask.num_classes} if ask.num_classes else {}))
+    module = build(name, **({"num_classes": ask.num_classes} if ask.num_classes else {}) | options)
     return Found(module, photos, imagenet_labels(ask.num_classes or 1000))
 
 

@@ -163,9 +163,7 @@ def vit_exact(**options: Any) -> EfficientViT:
 
 def vit_linformer(*, projected: int = 64, **options: Any) -> EfficientViT:
     """Linformer with `projected` keys: time O(n)."""
-    return EfficientViT(
-        lambda d, grid, layer: LinformerAttention(1 + grid[0] * grid[1], projected), **options
-    )
+    return EfficientViT(lambda d, grid, layer: LinformerAttention(1 + grid[0] * grid[1], projected), **options)
 
 
 def vit_performer(*, features: int = 128, seed: int = 0, **options: Any) -> EfficientViT:
@@ -175,6 +173,4 @@ def vit_performer(*, features: int = 128, seed: int = 0, **options: Any) -> Effi
 
 def vit_bigbird(*, window: int = 3, random: int = 6, seed: int = 0, **options: Any) -> EfficientViT:
     """BigBird's pattern, its random part drawn anew for each layer: O(n) entries of the matrix are used."""
-    return EfficientViT(
-        lambda d, grid, layer: BigBirdAttention(grid, window, random, seed=seed + layer), **options
-    )
+    return EfficientViT(lambda d, grid, layer: BigBirdAttention(grid, window, random, seed=seed + layer), **options)

@@ -153,6 +153,6 @@ def lvvit_t(**options: Any) -> LVViT:
     return LVViT(240, 12, 4, **options)
 
 
-def lvvit_s(**options: Any) -> LVViT:
+def lvvit_s(*, skip: float = 2.0, **options: Any) -> LVViT:
     """LV-ViT-S: 26.2 M parameters, 6.6 GMACs."""
-    return LVViT(384, 16, 6, skip=2.0, **options)
+    return LVViT(384, 16, 6, skip=skip, **options)

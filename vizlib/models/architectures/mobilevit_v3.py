@@ -148,9 +148,9 @@ def _initialise(module: nn.Module) -> None:
         nn.init.zeros_(module.bias)
 
 
-def mobilevitv3_xxs(**options: Any) -> MobileViTv3:
+def mobilevitv3_xxs(*, expand: int = 2, **options: Any) -> MobileViTv3:
     """MobileViTv3-XXS: 1.25 M parameters, 0.3 GMACs at 256 pixels."""
-    return MobileViTv3((16, 24, 64, 80, 128), (64, 80, 96), expand=2, **options)
+    return MobileViTv3((16, 24, 64, 80, 128), (64, 80, 96), expand, **options)
 
 
 def mobilevitv3_xs(**options: Any) -> MobileViTv3:
@@ -158,6 +158,6 @@ def mobilevitv3_xs(**options: Any) -> MobileViTv3:
     return MobileViTv3((32, 48, 96, 160, 160), (96, 120, 144), **options)
 
 
-def mobilevitv3_s(**options: Any) -> MobileViTv3:
+def mobilevitv3_s(*, last: int = 3, **options: Any) -> MobileViTv3:
     """MobileViTv3-S: 5.8 M parameters, 1.8 GMACs at 256 pixels."""
-    return MobileViTv3((32, 64, 128, 256, 320), (144, 192, 240), last=3, **options)
+    return MobileViTv3((32, 64, 128, 256, 320), (144, 192, 240), last=last, **options)

@@ -26,6 +26,7 @@ from vizlib.models.architectures import (
     mobilevit_v3,
     t2t_vit,
 )
+from vizlib.models.options import options_of
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ class Architecture:
             None where nothing was published.
         input_size: pixels of the square image; crop: its share of the resized photograph; interpolation: how
             that was resized in the authors' evaluation.
+        fixed_size: takes images of the size it was built for and no other.
     """
 
     builder: Callable[..., nn.Module] = field(repr=False)
@@ -53,6 +55,12 @@ class Architecture:
     input_size: int = 224
     crop: float = 0.875
     interpolation: str = "bilinear"
+    fixed_size: bool = False
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """What `vl.load` can build it with: num_classes, image_size, …"""
+        return options_of(self.builder)
 
 
 _CSWIN = "CSWin Transformer", 2021, "2107.00652"
@@ -87,12 +95,12 @@ ARCHITECTURES: dict[str, Architecture] = {
     "hybrid_resnet50": Architecture(hybrid_model.hybrid_resnet50, *_VIT, 44_010_536, 5.079),
     "vit_exact": Architecture(efficient_vit.vit_exact, *_VIT, 5_717_416, 1.254),
     "vit_linformer": Architecture(
-        efficient_vit.vit_linformer, "Linformer", 2020, "2006.04768", 6_020_008, 1.191
+        efficient_vit.vit_linformer, "Linformer", 2020, "2006.04768", 6_020_008, 1.191, fixed_size=True
     ),
-    "vit_performer": Architecture(
-        efficient_vit.vit_performer, "Performer", 2020, "2009.14794", 5_717_416, 1.308
+    "vit_performer": Architecture(efficient_vit.vit_performer, "Performer", 2020, "2009.14794", 5_717_416, 1.308),
+    "vit_bigbird": Architecture(
+        efficient_vit.vit_bigbird, "Big Bird", 2020, "2007.14062", 5_717_416, 1.254, fixed_size=True
     ),
-    "vit_bigbird": Architecture(efficient_vit.vit_bigbird, "Big Bird", 2020, "2007.14062", 5_717_416, 1.254),
 }
 
 
@@ -106,7 +114,7 @@ def build(name: str, **options: Any) -> nn.Module:
 
     Args:
         name: one of `architectures()`.
-        options: of its builder, e.g. num_classes.
+        options: of its builder, e.g. num_classes; `architectures()[name].options` names them.
 
     Raises:
         ValueError: no such name.

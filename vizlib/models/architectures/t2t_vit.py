@@ -188,6 +188,6 @@ def t2t_vit_14(**options: Any) -> T2TViT:
     return T2TViT(384, 14, 6, 3.0, **options)
 
 
-def t2t_vit_t_14(**options: Any) -> T2TViT:
+def t2t_vit_t_14(*, tokens: Literal["performer", "transformer"] = "transformer", **options: Any) -> T2TViT:
     """T2T-ViT_t-14, softmax attention in the token blocks: 21.5 M parameters, 6.1 GMACs."""
-    return T2TViT(384, 14, 6, 3.0, "transformer", **options)
+    return T2TViT(384, 14, 6, 3.0, tokens, **options)
