@@ -87,6 +87,22 @@ def test_an_hf_split(folder, tmp_path):
     assert table["label"].tolist() == [MADE.classes[k] for k in MADE.labels]
 
 
+def test_a_split_of_the_datasets_package(folder, tmp_path):
+    """What `load_dataset` gives: pictures decoded when they are taken, class names in the features."""
+    datasets = pytest.importorskip("datasets", reason="needs a split: pip install datasets")
+    paths = sorted(map(str, folder.glob("*/*.png")))
+    kinds = [MADE.classes.index(path.split("/")[-2]) for path in paths]
+    features = datasets.Features(image=datasets.Image(), label=datasets.ClassLabel(names=list(MADE.classes)))
+    split = datasets.Dataset.from_dict({"image": paths, "label": kinds}, features=features)
+    clf = classifier()
+    table = vl.dataset.predict(clf, split, out=tmp_path / "split")
+    pd.testing.assert_frame_equal(lines(table), lines(vl.dataset.predict(clf, folder, out=tmp_path / "folder")))
+    maps = vl.dataset.explain(clf, table.head(2), data=split)["gradcam"]
+    assert len(maps.read()) == 2
+    with pytest.raises(ValueError, match=r"a split with an image and a label is needed; got 6 rows of label"):
+        vl.dataset.predict(clf, split.remove_columns("image"), out=tmp_path / "bare")
+
+
 def test_labels_are_mapped_by_name(tmp_path):
     def asked(names, labels=None, clf=None, count=5):
         table = pd.DataFrame({"path": ["a"] * len(names), "label": names})
