@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
+import pandas as pd
 import pytest
 import tiny
 import torch
 from torch import Tensor, nn
 
-from vizlib.capture.taps import taps
+from vizlib.capture.taps import resolve, taps
 
 LAYERS = {  # model -> layer, its size, and from its output to (b, c, r, s)
     "conv": (tiny.CNN, "stem.0", 32, lambda y: y),
@@ -136,6 +138,39 @@ def test_layers_that_do_not_serve(layer, message):
     with pytest.raises((ValueError, RuntimeError), match=message):
         taps(clf, x, 2, [layer])
     assert not any(m._forward_hooks for m in clf.module.modules())
+
+
+FORMS = {
+    "an array of labels": (np.array(["coffee", "tea"]), [[1], [4]]),
+    "a column of pandas": (pd.Series(["coffee", "tea"]), [[1], [4]]),
+    "NumPy's integer": (np.int64(4), [[4], [4]]),
+    "NumPy's text": (np.str_("tea"), [[4], [4]]),
+    "a tensor of one": (torch.tensor(4), [[4], [4]]),
+    "a tensor of half the width": (torch.tensor([1, 4], dtype=torch.int32), [[1], [4]]),
+    "a list of all sorts": ([np.int64(4), "coffee", torch.tensor(0)], [[4, 1, 0], [4, 1, 0]]),
+}
+
+
+@pytest.mark.parametrize(("target", "expected"), FORMS.values(), ids=FORMS)
+def test_targets_in_every_form(target, expected):
+    found, single = resolve(tiny.classifier(tiny.CNN()), torch.zeros(2, 5), target)
+    assert found.tolist() == expected
+    assert single == (len(expected[0]) == 1)
+
+
+@pytest.mark.parametrize(
+    ("target", "error", "message"),
+    [
+        (np.array(["coffee", "te"]), ValueError, "'te'.*'tea'"),
+        (torch.tensor([1, 2, 3]), ValueError, r"shape \(2,\); got \(3,\)"),
+        (torch.tensor([1.0, 2.0]), TypeError, "got Tensor of float64"),
+        (True, TypeError, "got bool"),
+        (object(), TypeError, "a class index, a label, a list or an array.*got object"),
+    ],
+)
+def test_what_is_no_target(target, error, message):
+    with pytest.raises(error, match=message):
+        resolve(tiny.classifier(tiny.CNN()), torch.zeros(2, 5), target)
 
 
 def test_an_empty_list_of_targets():

@@ -8,7 +8,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from vizlib.capture.anatomy import study
@@ -47,29 +49,42 @@ def resolve(clf: Classifier, logits: Tensor, target: Target | None) -> tuple[Ten
     per photograph, a list of any of these several classes for every photograph.
 
     Raises:
-        ValueError: no such class, or a tensor of another length than the batch.
+        ValueError: no such class, or an array of another length than the batch.
         TypeError: something else was given.
     """
     b, classes = logits.shape
     if target is None:
         return logits.argmax(1, keepdim=True), True
-    if isinstance(target, int | str):
-        return torch.full((b, 1), clf.index(target, classes), device=logits.device), True
     if isinstance(target, list | tuple):
         if not target:
             raise ValueError("a target is needed; got an empty list. Name at least one class.")
         return torch.cat([resolve(clf, logits, t)[0] for t in target], 1), False
-    if isinstance(target, Tensor) or hasattr(target, "__array__"):
-        each = torch.as_tensor(target).to(logits.device)
-        if each.ndim == 0:
-            return resolve(clf, logits, int(each))
-        if each.shape != (b,) or each.is_floating_point():
-            raise ValueError(
-                f"a target array names one class index per photograph, shape ({b},); got {tuple(each.shape)} of "
-                f"{each.dtype}. Pass a list for several classes of every photograph."
-            )
-        return torch.tensor([[clf.index(int(t), classes)] for t in each], device=logits.device), True
-    raise TypeError(f"a target is a class index, a label, a list, an array or a callable; got {type(target).__name__}.")
+    given = _as_array(target)
+    if given.ndim == 0:
+        return torch.full((b, 1), clf.index(given.item(), classes), device=logits.device), True
+    if given.shape != (b,):
+        raise ValueError(
+            f"a target array names one class per photograph, shape ({b},); got {given.shape} of {given.dtype}. Pass a "
+            f"list for several classes of every photograph."
+        )
+    return torch.tensor([[clf.index(each, classes)] for each in given.tolist()], device=logits.device), True
+
+
+def _as_array(target: Any) -> NDArray:
+    """Class indices and labels, one or an array of them: NumPy's, torch's, a column of pandas.
+
+    Raises:
+        TypeError: anything else, such as numbers with a fraction or truth values.
+    """
+    given = np.asarray(target.tolist() if isinstance(target, Tensor) else target)
+    if given.dtype.kind == "O" and all(isinstance(each, str) for each in given.flatten()):
+        given = given.astype(str)
+    if given.dtype.kind not in "iuU":
+        what = type(target).__name__ if given.dtype.kind == "O" else f"{type(target).__name__} of {given.dtype}"
+        raise TypeError(
+            f"a target is a class index, a label, a list or an array of them, or a callable; got {what}. Name a class."
+        )
+    return given
 
 
 def scores(clf: Classifier, logits: Tensor, target: Target | None) -> tuple[Tensor, Tensor, bool]:
@@ -134,9 +149,7 @@ def cut(module: nn.Module, layouts: Sequence[Layout]) -> Iterator[dict[str, Tens
             handle.remove()
 
 
-def taps(
-    clf: Classifier, x: Tensor, target: Target | None = None, layers: Sequence[str] | None = None
-) -> list[Tap]:
+def taps(clf: Classifier, x: Tensor, target: Target | None = None, layers: Sequence[str] | None = None) -> list[Tap]:
     """One forward and one backward per target: activations and gradients at each of the layers.
 
     Args:
