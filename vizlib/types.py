@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from vizlib.attention import Attention
 
 AttentionKind = Literal["spatial", "channel", "pooling", "linear", "batch"]
-GateKind = Literal["channel", "spatial", "axis", "path", "full"]
+GateKind = Literal["channel", "spatial", "axis", "path", "full", "head"]
 Target = int | str | Tensor | Callable[[Tensor], Tensor] | Sequence[Any]
 
 
@@ -142,7 +142,8 @@ class Heatmap:
         unit: what one unit of `values` is, e.g. "share of the mass".
         layer: module path the map was made at, "" for the whole model.
         labels: names of the targets, one per photograph.
-        notes: what the reader must know, e.g. the convergence delta of integrated gradients: name -> (b,).
+        notes: what the reader must know, name -> (b,) or (b, t), e.g. the convergence delta of integrated gradients;
+            `flat`, where some map of a batch is the same everywhere or not finite: it says nothing.
         why: why this method, where it was chosen by "auto".
     """
 
@@ -192,7 +193,7 @@ class Gate:
     Attributes:
         values: broadcastable to the gated features (b, c, r, s).
         kind: "channel" (b, c, 1, 1), "spatial" (b, 1, r, s), "axis" (b, c, r, 1) or (b, c, 1, s), "path" (one value
-            per parallel path) or "full" (b, c, r, s).
+            per parallel path), "full" (b, c, r, s) or "head" (b, a, 1, 1), in front of attention weights.
         activation: "sigmoid", "hard_sigmoid", "softmax", …
     """
 

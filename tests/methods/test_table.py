@@ -7,6 +7,7 @@ from copy import deepcopy
 from dataclasses import replace
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from vizlib.methods.kinds import Method
 from vizlib.methods.names import NAMES
 from vizlib.methods.table import METHODS, contrast, explain, shared_out
+from vizlib.show.caption import caption
 
 ATTENTION = {"rollout", "gradient_rollout", "chefer", "attention"}
 
@@ -116,13 +118,21 @@ def test_contrast_is_the_difference(method, clf, x, cheap):
 def test_contrast_refuses(cnn, vit, x):
     with pytest.raises(ValueError, match="rollout is class-blind"):
         contrast(vit, x, "rollout", 1, 2)
-    with pytest.raises(ValueError, match="the same for photograph 1"):
-        contrast(cnn, x, "gradcam", torch.tensor([1, 2]), 2)
     with pytest.raises(ValueError, match="the same for photograph 0, 1"):
         contrast(cnn, x)
     for given in ([1, 2], lambda logits: logits[:, 0]):
-        with pytest.raises(ValueError, match="one class per photograph"):
+        with pytest.raises(ValueError, match=r"one class per photograph.*Pass an array"):
             contrast(cnn, x, "gradcam", given, 2)
+
+
+def test_equal_classes_of_one_photograph_leave_the_others_alone(cnn, x):
+    with pytest.warns(UserWarning, match=r"photograph 1 it is 0 everywhere, since target and against are the same"):
+        versus = contrast(cnn, x, "gradcam", np.array(["coffee", "dog"]), "dog")
+    assert versus.notes["flat"].tolist() == [False, True]
+    assert not versus.values[1].any()
+    torch.testing.assert_close(versus[0].values, contrast(cnn, x[:1], "gradcam", "coffee", "dog").values)
+    assert caption(versus, 1).endswith("says nothing")
+    assert "coffee − dog" in caption(versus, 0)
 
 
 def test_one_run_for_cams_several_layers_classes_and_contrasts(cnn, x):
@@ -202,13 +212,26 @@ def test_a_module_is_no_classifier(cnn, x):
         (lambda a: a.new_full((2, 1, 4, 4), 0.1), "for photograph 0 it is 0.1 everywhere at 'stem'"),
         (lambda a: a.new_zeros((2, 1, 4, 4)), "it is 0 everywhere"),
         (lambda a: torch.eye(4).expand(2, 1, 4, 4) / 0 * 0, "it is not finite"),
-        (lambda a: torch.eye(4) * torch.tensor([1, 0]).view(2, 1, 1, 1), "for photograph 1"),
     ],
 )
 def test_a_constant_map_is_an_error(value, message, cnn, x, monkeypatch):
     monkeypatch.setitem(METHODS, "odd", Method("odd", lambda a, g: value(a), "cam", "", ""))
     with pytest.raises(RuntimeError, match=message):
         explain(cnn, x, "odd", layer="stem")
+
+
+def test_flat_maps_of_some_photographs_leave_the_others_alone(cnn, x, monkeypatch):
+    some = torch.tensor([1, 0, 0]).view(3, 1, 1, 1)
+    odd = Method("odd", lambda a, g: torch.eye(4).repeat(3, 2, 1, 1) * some, "cam", "", "")
+    monkeypatch.setitem(METHODS, "odd", odd)
+    three = torch.cat([x, x[:1]])
+    with pytest.warns(
+        UserWarning, match=r"for photograph 1 it is 0 everywhere at 'stem'\. So it is for 2 of 3: 1, 2\."
+    ):
+        heat = explain(cnn, three, "odd", target=[0, 1], layer="stem")
+    assert heat.notes["flat"].tolist() == [[False, False], [True, True], [True, True]]
+    assert heat.cpu()[1].notes["flat"].all()
+    assert heat.values[0].any()
 
 
 def test_a_new_method_is_one_function_and_one_row(cnn, x, monkeypatch):

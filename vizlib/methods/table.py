@@ -6,6 +6,7 @@ A new method is one function and one row; `kinds.py` says what the function is g
 from __future__ import annotations
 
 import difflib
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -91,10 +92,20 @@ def explain(
         Heatmap with values (b, r, s), signed and at the method's own resolution; (b, t, r, s) for a list of t
         classes. For several layers a list of heatmaps, from one run.
 
+    A map that is the same everywhere, or not finite, says nothing. In a batch it stays what it is, a warning names the
+    photograph, and the heatmap's note `flat`, (b,) or (b, t), is True there.
+
     Raises:
         ValueError: unknown method, option, target, layer or photograph.
-        RuntimeError: the method does not apply to this model, or the map is constant or not finite.
+        RuntimeError: the method does not apply to this model, or the map of every photograph is flat.
     """
+    maps = _maps(clf, photos, method, target, layer, options)
+    told = list(map(_say_where_flat, maps))
+    return told[0] if layer is None or isinstance(layer, str) else told
+
+
+def _maps(clf: Classifier, photos: Any, method: str, target: Any, layer: Any, options: dict[str, Any]) -> list[Heatmap]:
+    """One heatmap per layer, flat or not."""
     if not isinstance(clf, Classifier):
         raise TypeError(f"explain needs a Classifier; got {type(clf).__name__}. Use vl.load(model).")
     why = ""
@@ -102,15 +113,13 @@ def explain(
         photos = clf.prepare(photos).detach()
         method, why = choose(clf, photos, METHODS)
     row = method_named(method, **options)
-    several = not (layer is None or isinstance(layer, str))
     layers = None if layer is None else [layer] if isinstance(layer, str) else list(layer)
     if layers is not None and not (layers and row.takes_layer):
         what = "at least one layer is needed; got none" if row.takes_layer else f"{method} takes no layer"
         raise ValueError(f"{what}. Leave layer out.")
     x = clf.prepare(photos).detach()
     made = MAKERS[row.kind](Question(clf, row, x, target, layers, options))
-    maps = [replace(_heatmap(clf, row, x, target, each), why=why) for each in made]
-    return maps if several else maps[0]
+    return [replace(_heatmap(clf, row, x, target, each), why=why) for each in made]
 
 
 def contrast(
@@ -132,10 +141,10 @@ def contrast(
 
     Returns:
         Heatmap with values (b, r, s) and score (b,) = target's logit - against's; the note `against` holds
-        its class.
+        its class. Where the two classes are the same, the difference is zero, and said to be flat as in `explain`.
 
     Raises:
-        ValueError: the method is class-blind, or the two classes are the same for a photograph.
+        ValueError: the method is class-blind, or the two classes are the same for every photograph.
     """
     row = method_named(method, **options)
     if row.class_blind:
@@ -143,11 +152,12 @@ def contrast(
     for given in (target, against):
         if callable(given) or isinstance(given, list | tuple):
             raise ValueError(
-                f"a contrast needs one class per photograph; got {given!r}. For a score of your own use "
-                f"explain(…, target=lambda logits: …)."
+                f"a contrast needs one class per photograph; got {given!r}. Pass an array, numpy.array([…]); for a "
+                f"score of your own use explain(…, target=lambda logits: …)."
             )
-    maps = explain(clf, photos, method, target=[target, against], layer=layer, **options)
-    return [_difference(m) for m in maps] if isinstance(maps, list) else _difference(maps)
+    differences = [_difference(m) for m in _maps(clf, photos, method, [target, against], layer, options)]
+    told = list(map(_say_where_flat, differences))
+    return told[0] if layer is None or isinstance(layer, str) else told
 
 
 def method_named(name: str, **options: Any) -> Method:
@@ -156,7 +166,8 @@ def method_named(name: str, **options: Any) -> Method:
     Raises:
         ValueError: no such method, or no such option.
     """
-    must_be_known(name)
+    if name not in METHODS:  # a row may be added while a program runs
+        must_be_known(name)
     accepted = METHODS[name].options
     for option in options:
         if option not in accepted:
@@ -184,7 +195,6 @@ def shared_out(methods: Sequence[str], options: dict[str, Any]) -> dict[str, dic
 def _heatmap(clf: Classifier, row: Method, x: Tensor, target: Any, made: Made) -> Heatmap:
     index, score, single = scores(clf, made.logits, target)  # class-blind too: a wrong target is told
     values = made.values.detach()
-    _must_say_something(values, row.name, made.layer)
     heat = Heatmap(values[:, 0], clf.picture(x), row.name, clf.name, unit=row.unit, layer=made.layer)
     if row.class_blind:
         return heat
@@ -201,34 +211,49 @@ def _heatmap(clf: Classifier, row: Method, x: Tensor, target: Any, made: Made) -
     )
 
 
-def _must_say_something(values: Tensor, method: str, layer: str) -> None:
-    """A map that is the same everywhere, or not a number somewhere, is an error and no picture."""
-    low, high = values.amin((-2, -1)), values.amax((-2, -1))
-    bad = ~((high - low) > 1e-6 * torch.maximum(low.abs(), high.abs()))  # also where either is not a number
-    bad |= ~(low.isfinite() & high.isfinite())
-    if bad.any():
-        photo, which = bad.nonzero()[0].tolist()
-        cells = values[photo, which]
-        found = f"{float(cells.flatten()[0]):.3g} everywhere" if cells.isfinite().all() else "not finite"
+def _say_where_flat(heat: Heatmap) -> Heatmap:
+    """A map that is the same everywhere, or not a number somewhere, is noted; where all are, that is an error."""
+    low, high = heat.values.amin((-2, -1)), heat.values.amax((-2, -1))
+    flat = ~((high - low) > 1e-6 * torch.maximum(low.abs(), high.abs()))  # also where either is not a number
+    flat |= ~(low.isfinite() & high.isfinite())
+    photos = flat.reshape(len(flat), -1).any(1).nonzero().flatten().tolist()
+    if not photos:
+        return heat
+    found = f"photograph {photos[0]} it is {_what_is_flat(heat, flat, photos[0])}"
+    if len(photos) == len(flat):
         raise RuntimeError(
-            f"{method} needs a map that differs from place to place; for photograph {photo} it is {found}"
-            f"{f' at {layer!r}' if layer else ''}. Are the weights trained? Try another layer or method."
+            f"{heat.method} needs a map that differs from place to place; for {found}. Are the weights trained? Try "
+            f"another layer or method."
         )
+    more = f" So it is for {len(photos)} of {len(flat)}: {', '.join(map(str, photos))}." if len(photos) > 1 else ""
+    warnings.warn(
+        f"a {heat.method} map says nothing: for {found}.{more} The heatmap's note 'flat' marks it.", stacklevel=3
+    )
+    return replace(heat, notes=heat.notes | {"flat": flat})
+
+
+def _what_is_flat(heat: Heatmap, flat: Tensor, photo: int) -> str:
+    against = heat.notes.get("against")
+    if against is not None and heat.target is not None and bool(against[photo] == heat.target[photo]):
+        return "0 everywhere, since target and against are the same class"
+    first = heat.values[photo][flat[photo]][0]
+    found = f"{float(first.flatten()[0]):.3g} everywhere" if first.isfinite().all() else "not finite"
+    return found + (f" at {heat.layer!r}" if heat.layer else "")
 
 
 def _difference(heat: Heatmap) -> Heatmap:
     """Maps for two classes (b, 2, r, s) to their difference."""
     if heat.target is None or heat.score is None:
         raise TypeError("a contrast needs maps for two classes.")
-    same = (heat.target[:, 0] == heat.target[:, 1]).nonzero().flatten().tolist()
-    if same:
+    same = heat.target[:, 0] == heat.target[:, 1]
+    if bool(same.all()):
         raise ValueError(
             f"a contrast needs two different classes; target and against are the same for photograph "
-            f"{', '.join(map(str, same))}. Leave it out or name another class."
+            f"{', '.join(map(str, range(len(same))))}. Name another class."
         )
     return replace(
         heat,
-        values=heat.values[:, 0] - heat.values[:, 1],
+        values=torch.where(same[:, None, None], 0, heat.values[:, 0] - heat.values[:, 1]),
         target=heat.target[:, 0],
         score=heat.score[:, 0] - heat.score[:, 1],
         labels=tuple(name.replace(" | ", " − ") for name in heat.labels),

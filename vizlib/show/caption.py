@@ -5,10 +5,14 @@ from __future__ import annotations
 from vizlib.types import Heatmap
 
 CLASS_BLIND = "class-blind: the same map for every class"
+FLAT = "the same everywhere: says nothing"
 
 
 def subject(heatmap: Heatmap, photo: int = 0, target: int = 0) -> str:
-    """The class the map speaks about and its score, or that it speaks about no class."""
+    """The class the map speaks about and its score, or that it speaks about no class; and whether it is flat."""
+    flat = heatmap.notes.get("flat")
+    if flat is not None and bool(flat[photo].flatten()[target if flat.ndim > 1 else 0]):
+        return FLAT
     if heatmap.score is None:
         return CLASS_BLIND
     score, label = heatmap.score[photo], heatmap.labels[photo]
