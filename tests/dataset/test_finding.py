@@ -130,7 +130,7 @@ def test_mistakes_are_grouped_and_neighbours_are_near(run):
     assert sorted(row for rows in groups["rows"] for row in rows) == found[~found["correct"]]["row"].tolist()
     assert groups["name"].str.contains(" → ").all()
     near = Neighbours(found)
-    close = near.of(7, 39)
+    close = near.of(near.features[7], 40, without=found["path"][7])
     cosine = near.features @ near.features[7]
     assert close["row"].tolist() == [i for i in np.argsort(-cosine, kind="stable") if i != 7]
     assert close["similarity"].is_monotonic_decreasing

@@ -52,6 +52,32 @@ def test_one_photograph_has_a_row_per_model_and_its_neighbours(found):
     assert number not in near.index
 
 
+def test_neighbours_are_looked_for_in_the_training_photographs(found, tmp_path):
+    """A copy of the photograph lies in another class there, and is found first."""
+    folder = vl.data.shortcuts(12, seed=5, size=32).save(tmp_path / "training")
+    number = 5
+    photo = Path(found.table["path"].iloc[number])
+    copy = folder / "star" / "copy.png"
+    copy.write_bytes(photo.read_bytes())
+    models, options = {"a": found.classifiers["a"]}, {"out": tmp_path / "out"}
+    other = vl.debug(models, photo.parents[1], near=folder, **options)
+    near = other.near(number)
+    assert near["path"].iloc[0] == str(copy)
+    assert near["similarity"].iloc[0] == pytest.approx(1, abs=1e-3)
+    assert all(Path(path).is_relative_to(folder) for path in near["path"])
+    assert other.thumbs([int(near.index[0])]) == {near.index[0]: other._thumb(number)}
+    detail = other.detail(number)["html"]
+    assert "among 13 others" in detail
+    assert f'data-thumb="{near.index[0]}" alt="copy.png"' in detail
+    _, state = state_of(other.save(tmp_path / "report.html", most=2))
+    assert {str(place) for n in state["within"] for place in other.near(n).index} <= set(state["thumbs"])
+    table = vl.dataset.read(tmp_path / "out" / "a near")
+    again = vl.debug(models, photo.parents[1], near=table, **options)
+    assert again.near(number)["path"].tolist() == near["path"].tolist()
+    with pytest.raises(ValueError, match="near needs a table of b; got one of a"):
+        vl.debug({"b": found.classifiers["</script><i>"]}, photo.parents[1], near=table, out=tmp_path / "b")
+
+
 def test_the_panel_answers_what_the_browser_asks(found):
     panel, sent = found.show(), []
     panel.send = sent.append

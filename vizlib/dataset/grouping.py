@@ -90,13 +90,17 @@ class Neighbours:
         self.table = table.reset_index(drop=True)
         self.features = results_of(table).arrays("features", table["row"].to_numpy())
 
-    def of(self, row: int, count: int = 6) -> pd.DataFrame:
-        """The nearest photographs to a row of the table, nearest first, with their `similarity` in [-1, 1]."""
-        place = int(np.flatnonzero(self.table["row"].to_numpy() == row)[0])
-        return self.near(self.features[place], count + 1).query("row != @row").head(count)
+    def of(self, feature: NDArray, count: int = 6, *, without: str = "") -> pd.DataFrame:
+        """The nearest photographs to a feature (c,) of the same model, from this table or another.
 
-    def near(self, feature: NDArray, count: int = 6) -> pd.DataFrame:
-        """The nearest photographs to a feature (c,) of the same model, from this table or another."""
+        Args:
+            without: path of a photograph that is left out: its own.
+
+        Returns:
+            Rows of the table, nearest first, with their `similarity` in [-1, 1]; the index is the line.
+        """
         similarity = self.features @ feature
+        similarity[(self.table["path"] == without).to_numpy()] = -np.inf
         best = np.argsort(-similarity, kind="stable")[:count]
-        return self.table.iloc[best].assign(similarity=similarity[best])
+        found = self.table.iloc[best].assign(similarity=similarity[best])
+        return found[np.isfinite(found["similarity"])]

@@ -25,6 +25,7 @@ from vizlib.dataset.grouping import Neighbours
 from vizlib.dataset.maps import explain as explain_rows
 from vizlib.dataset.places import locate
 from vizlib.dataset.predicting import predict
+from vizlib.dataset.results import results_of
 from vizlib.dataset.sources import Source, source_of
 from vizlib.explore.rows import about as facts_of
 from vizlib.explore.rows import named_models, row_of
@@ -62,26 +63,38 @@ class Panel(anywidget.AnyWidget):
         self.send({"number": message["number"], "found": found})
 
 
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """Photographs among which neighbours are looked for, and the first model's table of them."""
+
+    table: pd.DataFrame
+    source: Source
+
+
 @dataclass(eq=False)
 class Debugger:
     """Classifiers, what they got wrong, and a look at any of the photographs.
+
+    Photographs are numbered by the lines of `table`, those of the reference behind them.
 
     Attributes:
         classifiers: by the names in `found.tables`.
         source: the photographs.
         method: of the maps.
+        reference: where neighbours are looked for; None: among the photographs themselves.
     """
 
     classifiers: dict[str, Classifier]
     found: Mistakes
     source: Source
     method: str = "gradcam"
+    reference: Reference | None = None
     _thumbs: dict[int, str] = field(default_factory=dict)
     _facts: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @cached_property
     def table(self) -> pd.DataFrame:
-        """The first model's table: photographs are numbered by its lines."""
+        """The first model's table."""
         return next(iter(self.found.tables.values())).reset_index(drop=True)
 
     @property
@@ -96,9 +109,11 @@ class Debugger:
         return debug_state(self.found, {path: Path(path).name for path in self.table["path"]})
 
     @cached_property
-    def _near(self) -> Neighbours | str:
+    def _features(self) -> tuple[Neighbours, Neighbours] | str:
+        """Of the photographs and of those among which neighbours are looked for; or why there are none."""
         try:
-            return Neighbours(self.table)
+            own = Neighbours(self.table)
+            return own, own if self.reference is None else Neighbours(self.reference.table)
         except ValueError as error:
             return str(error)
 
@@ -110,8 +125,11 @@ class Debugger:
         return self.show()._repr_mimebundle_(**options)
 
     def photo(self, number: int) -> Image.Image | Tensor:
-        """A photograph of the table, or a preprocessed tensor (1, c, h, w)."""
-        read = self.source.read(int(self.table["row"].iloc[number]))
+        """A photograph by its number, or a preprocessed tensor (1, c, h, w)."""
+        table, source, line = self.table, self.source, number
+        if number >= len(table) and self.reference is not None:
+            table, source, line = self.reference.table, self.reference.source, number - len(table)
+        read = source.read(int(table["row"].iloc[line]))
         return read[None] if isinstance(read, Tensor) and read.is_floating_point() else data.open_photo(read)
 
     def thumbs(self, numbers: Sequence[int]) -> dict[int, str]:
@@ -157,10 +175,10 @@ class Debugger:
         return replace(row, cells=cells, note=f"{verdict}{inside}")
 
     def _near_html(self, number: int) -> str:
-        model = next(iter(self.classifiers))
-        head = f"<h2>Nearest photographs to {escape(model)}</h2>"
-        if isinstance(self._near, str):
-            return f'{head}<p class="vl-soft">None: {escape(self._near)}</p>'
+        among = "" if self.reference is None else f" among {len(self.reference.table)} others"
+        head = f"<h2>Nearest photographs{among}, to {escape(next(iter(self.classifiers)))}</h2>"
+        if isinstance(self._features, str):
+            return f'{head}<p class="vl-soft">None: {escape(self._features)}</p>'
         tiles = "".join(
             f'<figure><img data-thumb="{place}" alt="{escape(Path(near["path"]).name)}"><figcaption>'
             f"{escape(near['label'])}<br>{escape(_called(near))}</figcaption></figure>"
@@ -169,10 +187,12 @@ class Debugger:
         return f'{head}<div class="vl-near">{tiles}</div>'
 
     def near(self, number: int) -> pd.DataFrame:
-        """The photographs nearest to one in the first model's features; the index numbers them as the table does."""
-        if isinstance(self._near, str):
+        """The photographs nearest to one in the first model's features, nearest first; the index is their number."""
+        if isinstance(self._features, str):
             return self.table.iloc[:0]
-        return self._near.of(int(self.table["row"].iloc[number]), NEAR)
+        own, others = self._features
+        found = others.of(own.features[number], NEAR, without=self.table["path"].iloc[number])
+        return found if others is own else found.set_index(found.index + len(self.table))
 
     def save(self, path: str | os.PathLike[str], *, most: int = 200) -> Path:
         """Everything as one HTML file that opens without a network.
@@ -215,6 +235,7 @@ def debug(
     out: str | os.PathLike[str] = "out/debug",
     method: str = "gradcam",
     boxes: Any = None,
+    near: Any = None,
     labels: Any = None,
     batch: int = 64,
     workers: int | None = None,
@@ -228,24 +249,44 @@ def debug(
         out: folder in which each model's results are kept; the same call again goes on from there.
         method: of the maps; one that speaks about a class.
         boxes: where the objects are, as for `dataset.locate`; default: boxes.csv of the photo set, where there is one.
+        near: labelled photographs among which the nearest ones are looked for, those of the training say: what
+            `dataset.predict` takes, or its table for the first model; default: among `photos` themselves.
         labels, batch, workers: as for `dataset.predict`.
 
     Raises:
-        ValueError: bad photographs or labels, or a class-blind method.
+        ValueError: bad photographs or labels, a class-blind method, or a table of another model.
     """
     if method_named(method).class_blind:
         raise ValueError(f"maps for two classes are needed; {method} is class-blind. Take 'gradcam'.")
     photos, boxes = _photo_set(photos, boxes)
+    options: dict[str, Any] = {"labels": labels, "batch": batch, "workers": workers}
     classifiers, source, tables = named_models(models), source_of(photos), {}
     for name, clf in classifiers.items():
-        place = Path(out) / name.replace("/", "_")
-        options: dict[str, Any] = {"labels": labels, "batch": batch, "workers": workers}
+        place = _place(out, name)
         table = predict(clf, photos, out=place, methods=method if boxes is not None else (), **options)
         if boxes is not None:
             maps = explain_rows(clf, table, method, data=photos, batch=batch, workers=workers)[method]
             table = locate(clf, table, maps, boxes)
         tables[name] = table
-    return Debugger(classifiers, mistakes(tables), source, method)
+    found = Debugger(classifiers, mistakes(tables), source, method)
+    if near is not None:
+        first, clf = next(iter(classifiers.items()))
+        found.reference = _reference(clf, near, _place(out, f"{first} near"), options)
+    return found
+
+
+def _place(out: str | os.PathLike[str], name: str) -> Path:
+    return Path(out) / name.replace("/", "_")
+
+
+def _reference(clf: Classifier, near: Any, out: Path, options: dict[str, Any]) -> Reference:
+    if not (isinstance(near, pd.DataFrame) and "out" in near.attrs):
+        return Reference(predict(clf, near, out=out, **options), source_of(near))
+    told = results_of(near).about
+    if told["model"] != clf.name or not told["source"]:
+        found = f"one of {told['model']}" if told["source"] else "one of photographs that lie in no folder or file"
+        raise ValueError(f"near needs a table of {clf.name}; got {found}. Pass the photographs themselves.")
+    return Reference(near, source_of(told["source"]))
 
 
 def _photo_set(photos: Any, boxes: Any) -> tuple[Any, Any]:
