@@ -93,9 +93,9 @@ class Comparison:
         title = "What these classifiers look at"
         return save(
             path,
-            page=lambda: page(self.sheets, self._html_table(), title),
             figure=self.figure,
             table=self.table,
+            page=lambda: page(self.sheets, self._html_table(), title),
         )
 
     def _cells(self) -> Iterator[tuple[Key, Heatmap | str]]:

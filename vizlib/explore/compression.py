@@ -34,6 +34,7 @@ from vizlib.models.accuracy import wilson
 from vizlib.models.architectures.evit import dropping
 from vizlib.models.compress import half, int8, int8_kernels, pruned, stored, trained_int8
 from vizlib.models.load import load
+from vizlib.show.files import save
 from vizlib.show.plot import grid
 from vizlib.types import Classifier, Heatmap
 
@@ -91,6 +92,14 @@ class Compression:
         axes = grid([list(cells.values()) for cells in chosen.values()], photo, rows=list(chosen), columns=names)
         figure: Figure = axes[0, 0].figure
         return figure
+
+    def save(self, path: str | Path, photo: int = 0) -> Path:
+        """Write the maps of a photograph (.png, .pdf, .svg) or the table (.csv) to one file.
+
+        Raises:
+            ValueError: another ending.
+        """
+        return save(path, figure=partial(self.figure, photo), table=self.table)
 
     def __str__(self) -> str:
         left_out = "".join(f"\n{way}: {reason}" for way, reason in self.reasons.items())

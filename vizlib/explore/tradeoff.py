@@ -61,9 +61,9 @@ class Tradeoff:
         """
         return save(
             path,
-            page=lambda: tradeoff_page(self.table, self.cost),
             figure=self.figure,
             table=self.table,
+            page=lambda: tradeoff_page(self.table, self.cost),
             dpi=150,
         )
 

@@ -41,23 +41,23 @@ def writable(path: str | Path, endings: Sequence[str] = ()) -> Path:
 def save(
     path: str | Path,
     *,
-    page: Callable[[], str],
     figure: Callable[[], Figure],
     table: pd.DataFrame,
+    page: Callable[[], str] | None = None,
     dpi: int = 120,
 ) -> Path:
     """Write one file, made anew in a folder that may be new: what its ending says.
 
     Args:
-        path: ends in .html (the page), .png, .pdf, .svg (the figure) or .csv (the table).
+        path: ends in .html (the page, where there is one), .png, .pdf, .svg (the figure) or .csv (the table).
         dpi: pixels per inch of a .png.
 
     Raises:
         ValueError: as `writable`.
     """
-    path = writable(path, SHEETS)
+    path = writable(path, SHEETS if page else (*PICTURES, ".csv"))
     path.parent.mkdir(parents=True, exist_ok=True)
-    if path.suffix == ".html":
+    if page and path.suffix == ".html":
         path.write_text(page(), "utf-8")
     elif path.suffix == ".csv":
         table.to_csv(path, index=False)

@@ -1,0 +1,7 @@
+"""python -m vizlib."""
+
+import sys
+
+from vizlib.cli import main
+
+sys.exit(main())
