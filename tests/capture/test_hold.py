@@ -70,7 +70,9 @@ def test_maps_of_spatial_gates_are_held_too() -> None:
     other.set_submodule(path, Constant(values))
     with hold(clf, {path: values}), torch.no_grad():
         torch.testing.assert_close(clf(x), other(x), atol=1e-5, rtol=1e-4)
-        assert trace(clf, x).gates  # a held model can be traced
+        held = trace(clf, x).gates
+    assert torch.equal(held[path].values, values)
+    assert {n: g.values.shape for n, g in held.items()} == {n: g.values.shape for n, g in trace(clf, x).gates.items()}
 
 
 def test_gates_of_tokens_and_of_channels_last() -> None:

@@ -57,6 +57,7 @@ class RawGate:
     values: Tensor
     features: Tensor
     activation: str
+    weights: bool = False  # the features are attention weights (…, a, q, k)
 
 
 class Watcher:

@@ -19,6 +19,12 @@ def is_swish(raw: RawGate) -> bool:
     return bool((steps >= -slack).all() or (steps <= slack).all())
 
 
+def is_of_heads(raw: RawGate) -> bool:
+    """One value for each head of attention weights (…, a, q, k)."""
+    sizes = [1] * (raw.features.ndim - raw.values.ndim) + list(raw.values.shape)
+    return raw.weights and raw.features.ndim > 3 and sizes[-2:] == [1, 1] and sizes[-3] == raw.features.shape[-3]
+
+
 def gate_kind(gate: Tensor, features: Tensor, cells: Tensor) -> tuple[GateKind, int] | None:
     """What a gate's values change along: channels, places, one axis, parallel paths or everything."""
     n = features.ndim

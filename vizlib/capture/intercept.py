@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
@@ -123,7 +124,10 @@ def _fused(mode: Interceptor, func: Any, args: Any, kwargs: Any) -> Any:
 
 
 def _multiply(mode: Interceptor, func: Any, args: Any, kwargs: Any) -> Any:
-    """A tagged operand times features is a gate; times anything else it stays what it is."""
+    """A tagged operand times features is a gate; times anything else it stays what it is.
+
+    Attention weights that go through a gate (ConViT's share of content, a value per head) stay attention weights.
+    """
     if not mode._tags or len(args) < 2:
         return func(*args, **kwargs)
     tags = [mode.tag(t) for t in args[:2]]
@@ -132,18 +136,33 @@ def _multiply(mode: Interceptor, func: Any, args: Any, kwargs: Any) -> Any:
         for tensor in args[:2]:
             mode.hand_on("", tensor, out)
         return out
-    side = 1 if tags[1] else 0  # both tagged: the later operand gates the earlier one
-    tag = tags[side]
-    features = args[1 - side]
-    raw = RawGate(tag.gate, features, tag.activation)  # type: ignore[union-attr]
+    side = _gating(tags, args)
+    tag, features, other = tags[side], args[1 - side], tags[1 - side]
+    weights = other is not None and other.activation == "softmax" and other.queries
+    raw = RawGate(tag.gate, features, tag.activation, weights)  # type: ignore[union-attr]
     if mode.watcher.is_gate(mode.next_event(), raw):
         held = mode.watcher.gate(mode.events - 1, raw)
-        operands = args if held is None else (*args[:side], held, *args[side + 1 :])
-        return func(*operands, **kwargs)
+        operands = args if held is None else (*args[:side], _as_made_of(args[side], held), *args[side + 1 :])
+        out = func(*operands, **kwargs)
+        if weights:
+            mode.hand_on("", features, out)
+        return out
     out = func(*args, **kwargs)
     for tensor in args[:2]:
         mode.hand_on("", tensor, out)
     return out
+
+
+def _as_made_of(gate: Tensor, held: Tensor) -> Tensor:
+    """The held values as a tensor that derives from the gate, so that whoever else watches still sees a gate."""
+    return gate.expand(torch.broadcast_shapes(gate.shape, held.shape)).clone().copy_(held)
+
+
+def _gating(tags: list[Tag | None], operands: Any) -> int:
+    """Which operand is the gate: the tagged one; of two the smaller; of two alike the later."""
+    if all(tags):
+        return int(operands[1].numel() <= operands[0].numel())
+    return 1 if tags[1] else 0
 
 
 def _elementwise(mode: Interceptor, func: Any, args: Any, kwargs: Any) -> Any:
