@@ -116,7 +116,8 @@ def test_thumbnails_are_kept_and_not_without_end(found, monkeypatch):
 
 def test_the_report_is_one_file_with_every_name_escaped(found, tmp_path):
     text, state = state_of(found.save(tmp_path / "report.html", most=5))
-    assert len(state["details"]) == len(state["within"]) == 5
+    assert len(state["details"]) == len(state["within"]) == len(state["pictures"]) == 5  # both models see the same
+    assert {i for d in state["details"].values() for i in d["state"]["images"]} == set(range(5))
     assert {str(n) for n in state["within"]} <= set(state["thumbs"])
     assert not re.findall(r'(?:src|href)="(?!data:)|https?://|@import|url\(', text)
     assert text.count("</script>") == 2  # ours: no name ends one
@@ -135,9 +136,11 @@ def test_on_the_command_line(tmp_path, monkeypatch, capsys):
     photos = vl.data.shortcuts(8, size=32).save(tmp_path / "photos")
     (photos / "disc" / "notes.txt").write_text("no image")
     options = ["--out", str(tmp_path / "r.html"), "--results", str(tmp_path / "out")]
-    assert main(["debug", "zoo/a", "zoo/b", str(photos), *options]) == 0
+    assert main(["debug", "zoo/vit", "zoo/resnet", str(photos), *options]) == 0
     told = capsys.readouterr()
     assert told.out.splitlines()[-1] == str(tmp_path / "r.html")
-    assert "notes.txt: an image file is needed" in told.err
-    assert main(["debug", "zoo/a", str(tmp_path / "none"), *options]) == 2
+    assert f"not read: {photos}/disc/notes.txt: an image file is needed" in told.err
+    page = (tmp_path / "r.html").read_text("utf-8")
+    assert "notes.txt</td><td>an image file is needed" in page
+    assert main(["debug", "zoo/vit", str(tmp_path / "none"), *options]) == 2
     assert capsys.readouterr().err.count("\n") == 1

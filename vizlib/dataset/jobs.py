@@ -68,7 +68,8 @@ class Job:
                 return self.clf.prepare(photo[None])[0].cpu() if photo.ndim == 3 else _not_an_image(photo)
             return self.clf.transform(data.open_photo(photo))
         except (ValueError, TypeError, RuntimeError, OSError) as error:
-            return " ".join(str(error).split()) or type(error).__name__
+            why = " ".join(str(error).split()) or type(error).__name__
+            return why.removeprefix(f"{self.source.name(row)}: ")
 
     def without_model(self) -> Job:
         """For where photographs are only read."""

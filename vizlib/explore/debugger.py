@@ -31,7 +31,7 @@ from vizlib.explore.rows import about as facts_of
 from vizlib.explore.rows import named_models, row_of
 from vizlib.methods.table import contrast, explain, method_named
 from vizlib.show.assets import asset, module
-from vizlib.show.debugging import debug_page, debug_state
+from vizlib.show.debugging import debug_page, debug_state, pictures_once
 from vizlib.show.files import writable
 from vizlib.show.report import Row, Sheet, fragment, photograph
 from vizlib.types import Classifier, Heatmap
@@ -171,8 +171,7 @@ class Debugger:
         row = row_of(name, clf, self._facts[name], photo, x)
         cells = _cells(clf, x, self.method, int(own["prediction_index"]), int(own["label_index"]))
         verdict = "right" if own["correct"] else f"wrong: {own['prediction']}"
-        inside = f" · {own['inside']:.0%} of the map on the object" if pd.notna(own.get("inside")) else ""
-        return replace(row, cells=cells, note=f"{verdict}{inside}")
+        return replace(row, cells=cells, note=f"{verdict}{_on_object(own)}")
 
     def _near_html(self, number: int) -> str:
         among = "" if self.reference is None else f" among {len(self.reference.table)} others"
@@ -181,7 +180,7 @@ class Debugger:
             return f'{head}<p class="vl-soft">None: {escape(self._features)}</p>'
         tiles = "".join(
             f'<figure><img data-thumb="{place}" alt="{escape(Path(near["path"]).name)}"><figcaption>'
-            f"{escape(near['label'])}<br>{escape(_called(near))}</figcaption></figure>"
+            f"{_breakable(near['label'])}<br>{_breakable(_called(near))}</figcaption></figure>"
             for place, near in self.near(number).iterrows()
         )
         return f'{head}<div class="vl-near">{tiles}</div>'
@@ -208,7 +207,8 @@ class Debugger:
         bar = tqdm(chosen, desc="maps", unit="photo", disable=None, delay=1, leave=False)
         details = {number: self.detail(number) for number in bar}
         near = [place for number in chosen for place in self.near(number).index.tolist()]
-        embedded = {"within": chosen, "details": details, "thumbs": self.thumbs(list(dict.fromkeys([*chosen, *near])))}
+        thumbs = self.thumbs(list(dict.fromkeys([*chosen, *near])))
+        embedded = {"within": chosen, "thumbs": thumbs} | pictures_once(details)
         models = ", ".join(self.classifiers)
         about = (
             f"{len(self.table)} labelled photographs, {len(self.classifiers)} "
@@ -311,6 +311,17 @@ def _cells(clf: Classifier, x: Tensor, method: str, predicted: int, label: int) 
     except REFUSALS as error:
         return (str(error),) * 3
     return _only(both, 0), _only(both, 1), difference.cpu()
+
+
+def _on_object(line: pd.Series) -> str:
+    if pd.isna(line.get("inside")):
+        return ""
+    return f" · {line['inside']:.0%} of the map on the object, which covers {line['object_share']:.0%}"
+
+
+def _breakable(name: str) -> str:
+    """Escaped, and broken between its words where it is long."""
+    return escape(name).replace("_", "_<wbr>")
 
 
 def _called(line: pd.Series) -> str:

@@ -25,6 +25,7 @@ _TABLES = {
     "calibration": ("Calibration", "Answers by class: mean confidence less accuracy, the furthest apart first."),
     "groups": ("Groups of mistakes", "Close together in the model's own features; named by their most common pair."),
 }
+_NOT_READ = ("Not read", "Files that are no photographs; they count nowhere.")
 _ROWS = 15  # of each table in a report
 _SHARES = ("accuracy", "low", "high", "confidence", "ece", "share", "recall", "precision", "gap")
 
@@ -51,8 +52,8 @@ def debug_state(found: Mistakes, names: Mapping[str, str]) -> dict[str, Any]:
     by_row = {name: dict(zip(t["row"], t["path"], strict=True)) for name, t in found.tables.items()}
     for group in found.groups.head(12).to_dict("records"):
         items = [number[by_row[group["model"]][row]] for row in group["rows"]]
-        title = f"Group: {group['name']}"
-        lists.append({"title": title, "text": f"alike to {group['model']}", "items": items})
+        title = f"Alike to {group['model']}: {group['name']} …"
+        lists.append({"title": title, "text": f"{group['share']:.0%} of them this pair", "items": items})
     confusion = [_matrix(found, name) for name in models]
     return {"models": models, "photos": photos, "lists": lists, "confusion": confusion, "within": None}
 
@@ -66,33 +67,64 @@ def _matrix(found: Mistakes, model: str) -> dict[str, Any]:
     return {"rows": rows, "columns": columns, "cells": counts.loc[rows, columns].to_numpy().tolist()}
 
 
+def pictures_once(details: Mapping[int, dict[str, Any]]) -> dict[str, Any]:
+    """The `details` of several photographs, with numbers in place of pictures and one list of the `pictures`.
+
+    Models that see the same part of a photograph are given the same picture.
+    """
+    pictures: dict[str, int] = {}
+    numbered, tables = {}, None
+    for photo, detail in details.items():
+        own = [pictures.setdefault(image, len(pictures)) for image in detail["state"]["images"]]
+        tables = detail["state"]["tables"]
+        numbered[photo] = detail | {"state": detail["state"] | {"images": own, "tables": None}}
+    return {"details": numbered, "pictures": list(pictures), "tables": tables}
+
+
 def debug_page(found: Mistakes, state: Mapping[str, Any], title: str, about: str) -> str:
     """One self-contained HTML file.
 
     Args:
-        state: of `debug_state`, with `thumbs` and `details` of the photographs `within` the file.
+        state: of `debug_state`, with `thumbs` and what `pictures_once` made of the photographs `within` the file.
         about: a paragraph of text.
     """
+    unreadable = next(iter(found.tables.values())).attrs.get("unreadable", {})
+    not_read = pd.DataFrame({"path": unreadable.keys(), "reason": unreadable.values()})
     return asset("debug.html").format(
         title=escape(title),
         about=escape(about),
         style=asset("maps.css") + asset("debug.css"),
         script=module("debug_report.js"),
         table=_html(found.summary),
-        findings="".join(_finding(found, name) for name in _TABLES),
+        findings="".join(_finding(*_TABLES[name], getattr(found, name), found.notes.get(name, "")) for name in _TABLES)
+        + (_finding(*_NOT_READ, not_read, kind="vl-wide") if unreadable else ""),
         state=packed(state),
     )
 
 
-def _finding(found: Mistakes, name: str) -> str:
-    title, text = _TABLES[name]
-    table = getattr(found, name)
+def _finding(title: str, text: str, table: pd.DataFrame, why: str = "", kind: str = "") -> str:
     if table.empty:
-        return f'<h2>{title}</h2><p class="vl-soft">None: {escape(found.notes.get(name, "nothing was found"))}.</p>'
-    shown = table.head(_ROWS).drop(columns=["rows", "path"], errors="ignore")
-    return f'<h2>{title}</h2><p class="vl-soft">{text}</p><div class="vl-scroll">{_html(shown)}</div>'
+        body = f'<p class="vl-soft">None: {escape(why or "nothing was found")}.</p>'
+    else:
+        shown = table.head(_ROWS).drop(columns="rows", errors="ignore")
+        left = f'<p class="vl-soft">{len(table) - _ROWS} more.</p>' if len(table) > _ROWS else ""
+        body = f'<p class="vl-soft">{text}</p><div class="vl-scroll">{_html(shown)}</div>{left}'
+    return f'<section class="{kind}"><h2>{title}</h2>{body}</section>'
 
 
 def _html(table: pd.DataFrame) -> str:
-    formats = {name: "{:.1%}".format for name in _SHARES if name in table}
-    return str(table.to_html(index=False, border=0, classes="vl-table", formatters=formats, escape=True))
+    """A table with numbers to the right, every name escaped."""
+    kinds = {name: ' class="vl-number"' if pd.api.types.is_numeric_dtype(table[name]) else "" for name in table}
+    heads = "".join(f'<th scope="col"{kind}>{escape(str(name))}</th>' for name, kind in kinds.items())
+    rows = (
+        "".join(f"<td{kinds[name]}>{_text(name, value)}</td>" for name, value in line.items())
+        for line in table.to_dict("records")
+    )
+    body = "".join(f"<tr>{row}</tr>" for row in rows)
+    return f'<table class="vl-table"><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>'
+
+
+def _text(column: str, value: Any) -> str:
+    if pd.api.types.is_float(value) and pd.isna(value):
+        return "–"
+    return escape(f"{value:.1%}" if column in _SHARES else str(value)).replace("-", "−" if column == "gap" else "-")

@@ -5,6 +5,7 @@ import { element } from "./page.js";
 
 const PAGE = 24;
 const percent = (share) => `${Math.round(100 * share)} %`;
+const breakable = (name) => name.replaceAll("_", "_\u200b"); // a long name breaks between its words
 
 // One model's matrix: rows are labels, columns predictions; a click hands on which photographs are in a cell.
 function matrixOf(state, model, choose) {
@@ -60,10 +61,10 @@ function galleryOf(state, ask, open) {
     const button = element(
       "button", { type: "button", class: "vl-tile", title: [photo.name, `label: ${photo.label}`, ...said].join("\n") },
       element("img", { "data-thumb": id, alt: photo.name }),
-      element("span", {}, photo.label),
+      element("span", {}, breakable(photo.label)),
       element("span", { class: wrong.length ? "vl-note" : "vl-soft" },
         wrong.length ? [...new Set(state.models.flatMap((_, m) =>
-          photo.answers[m][0] === photo.label ? [] : [photo.answers[m][0]]))].join(", ") : "right"),
+          photo.answers[m][0] === photo.label ? [] : [breakable(photo.answers[m][0])]))].join(", ") : "right"),
     );
     button.addEventListener("click", () => open(id));
     return button;
