@@ -12,8 +12,8 @@ from timm.data import create_transform
 from torch import nn
 from torchvision.transforms import Compose, Grayscale
 
-from vizlib.models.architectures.registry import load_weights
 from vizlib.models.sources import SOURCES, Found, Request, labels_of_config, photos_of_timm
+from vizlib.models.weight_files import load_weights
 from vizlib.types import Classifier
 
 Size = tuple[int, int, int]

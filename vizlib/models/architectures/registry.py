@@ -1,19 +1,13 @@
-"""Which architectures there are, how one is built, and how published weights get into it."""
+"""Which architectures there are, and how one is built."""
 
 from __future__ import annotations
 
-import argparse
 import difflib
-import pickle
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import nn
 
 from vizlib.models.architectures import (
     bam_resnet,
@@ -123,72 +117,3 @@ def build(name: str, **options: Any) -> nn.Module:
         near = difflib.get_close_matches(name, ARCHITECTURES, 3, 0.4) or list(ARCHITECTURES)
         raise ValueError(f"an architecture's name is needed; got {name!r}. Near ones: {', '.join(near)}.")
     return ARCHITECTURES[name].builder(**options)
-
-
-def load_weights(module: nn.Module, path: str | Path) -> None:
-    """Put a checkpoint as its authors published it into a module.
-
-    The names may stand in `state_dict_ema` (taken first: the averaged weights are the published ones),
-    `state_dict` or `model`, and carry the prefix "module.". No code in the file is run.
-
-    Args:
-        module: with the names and shapes of the checkpoint.
-        path: .safetensors, or what torch.save wrote (.pth, .pt, .bin, .tar).
-
-    Raises:
-        ValueError: the file is missing, is broken, holds more than tensors, or belongs to another model; then
-            the first names and shapes that differ are listed.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise ValueError(f"a file of weights is needed; {path} is none. Name a .safetensors or .pth file.")
-    state = _unwrap(_read(path), path)
-    differing = _differences(module.state_dict(), state)
-    if differing:
-        shown = "; ".join(differing[:5]) + (f"; and {len(differing) - 5} more" if len(differing) > 5 else "")
-        raise ValueError(
-            f"{type(module).__name__} needs its own names and shapes; in {path.name} these differ: {shown}. "
-            "Take the file made for this model, or build the model with its options (num_classes, …)."
-        )
-    module.load_state_dict(state, strict=False)  # only counters of batches can be missing here
-
-
-def _read(path: Path) -> Any:
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        with torch.serialization.safe_globals([argparse.Namespace]):  # training scripts store their arguments
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, EOFError, RuntimeError) as error:
-        reason = str(error).partition("\n")[0] or "it is empty"
-        raise ValueError(
-            f"a file of tensors is needed; {path.name} is not read as one ({reason}). "
-            "Fetch it again, or save its state dict alone: a file that needs code to be run is not loaded."
-        ) from error
-
-
-def _unwrap(found: Any, path: Path) -> dict[str, Tensor]:
-    """The state dict in what a file held."""
-    if isinstance(found, Mapping):
-        inner = (found[key] for key in ("state_dict_ema", "state_dict", "model") if key in found)
-        found = next((value for value in inner if isinstance(value, Mapping)), found)
-    keys = list(found) if isinstance(found, Mapping) else []
-    if not keys or not all(isinstance(found[key], Tensor) for key in keys):
-        what = ", ".join(map(str, keys[:5])) or type(found).__name__
-        raise ValueError(
-            f"names and tensors are needed, alone or under state_dict, state_dict_ema or model; {path.name} "
-            f"holds {what}. Save the model's state_dict() and load that."
-        )
-    return {name.removeprefix("module."): value for name, value in found.items()}
-
-
-def _differences(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> list[str]:
-    """What keeps a state dict from fitting; counters of batches, which old files lack, are no weights."""
-    found = []
-    for name, tensor in own.items():
-        if name not in state:
-            if not name.endswith("num_batches_tracked"):
-                found.append(f"{name} {tuple(tensor.shape)} is missing")
-        elif state[name].shape != tensor.shape:
-            found.append(f"{name} is {tuple(state[name].shape)}, needed {tuple(tensor.shape)}")
-    return found + [f"{name} {tuple(t.shape)} is not known" for name, t in state.items() if name not in own]
