@@ -1,30 +1,39 @@
 """The command line as a user meets it: files, texts, exit codes."""
 
+import io
+import os
+import shlex
 import subprocess
 import sys
 
 import matplotlib
 import pytest
 import tiny
+import torch
 from PIL import Image
 from torchvision import transforms
 
 from vizlib import cli
+from vizlib.commands import options, outputs
+from vizlib.methods.table import METHODS, contrast, explain
+from vizlib.models.sources import SOURCES
 from vizlib.types import Classifier
 
 matplotlib.use("Agg")
 
 
+def tiny_load(name, **_options):
+    torch.manual_seed(0)
+    module = {"zoo/vit": tiny.vit, "zoo/resnet": tiny.CNN}[name]()
+    clf = tiny.classifier(module, name=name)
+    steps = [transforms.Resize((32, 32)), transforms.ToTensor()]
+    return Classifier(**vars(clf) | {"transform": transforms.Compose(steps)})
+
+
 @pytest.fixture(autouse=True)
 def _tiny_models(monkeypatch):
-    def load(name, **_options):
-        module = {"zoo/vit": tiny.vit, "zoo/resnet": tiny.CNN}[name]()
-        clf = tiny.classifier(module, name=name)
-        steps = [transforms.Resize((32, 32)), transforms.ToTensor()]
-        return Classifier(**vars(clf) | {"transform": transforms.Compose(steps)})
-
-    monkeypatch.setattr("vizlib.models.load.load", load)
-    monkeypatch.setattr("vizlib.explore.rows.load", load)
+    monkeypatch.setattr("vizlib.models.load.load", tiny_load)
+    monkeypatch.setattr("vizlib.explore.rows.load", tiny_load)
 
 
 def test_help_needs_no_torch():
@@ -33,6 +42,29 @@ def test_help_needs_no_torch():
     assert done.stdout.endswith("False\n")
     for command in ("summary", "explain", "compare", "gates", "cost", "zoo", "train", "demo", "examples:"):
         assert command in done.stdout
+
+
+@pytest.mark.parametrize("command", cli.COMMANDS, ids=cli._name)
+def test_every_example_can_be_typed(command):
+    lines = cli._examples(command)
+    assert lines
+    for line in lines:
+        assert cli.parser().parse_args(shlex.split(line)[1:]).run is command.run
+
+
+def test_what_help_names_is_there(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["explain", "--help"])
+    told = " ".join(capsys.readouterr().out.split())
+    assert all(name in told for name in METHODS)
+    assert {f"{name}/" for name in SOURCES} == set(options.SOURCES)
+    known = {option for method in METHODS.values() for option in method.options}
+    assert set(options.METHOD_OPTIONS) <= known
+
+
+def test_python_runs_the_package():
+    done = subprocess.run([sys.executable, "-m", "vizlib", "explain", "cat"], capture_output=True, text=True)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
 
 
 def test_explain_writes_a_picture_per_model_photo_and_method(tmp_path, capsys):
@@ -50,6 +82,80 @@ def test_explain_takes_target_layer_and_a_file_name(tmp_path, capsys):
     assert code == 0
     assert out.is_file()
     assert "stem · tea · logit" in capsys.readouterr().out
+
+
+def test_a_method_that_does_not_apply_leaves_the_others(tmp_path, capsys):
+    names = ["zoo/vit", "zoo/resnet", "cat", "coffee"]
+    assert cli.main(["explain", *names, "--method", "rollout", "gradcam", "--out", str(tmp_path)]) == 1
+    told = capsys.readouterr()
+    assert len(list(tmp_path.glob("*.png"))) == len(told.out.splitlines()) == 6
+    assert told.err.startswith("vizlib: zoo/resnet, rollout: rollout needs attention")
+    assert told.err.count("\n") == 1  # once, and not for each photograph
+
+
+def seen(monkeypatch):
+    """The heatmaps that are drawn, with what they are drawn with."""
+    found = []
+
+    def overlay(heatmap, _photo=0, _ax=None, **drawn):
+        found.append((heatmap, drawn))
+        return matplotlib.pyplot.subplots()[1]
+
+    monkeypatch.setattr("vizlib.show.plot.overlay", overlay)
+    return found
+
+
+def test_a_contrast_is_that_of_the_library_and_drawn_round_zero(tmp_path, monkeypatch, capsys):
+    drawn = seen(monkeypatch)
+    order = ["explain", "zoo/vit", "cat", "--target", "coffee", "--against", "4", "--out", str(tmp_path)]
+    assert cli.main(order) == 0
+    (heatmap, options_of_drawing), clf = drawn[0], tiny_load("zoo/vit")
+    expected = contrast(clf, "cat", "gradcam", "coffee", 4)
+    torch.testing.assert_close(heatmap.values, expected.values)
+    assert options_of_drawing["scale"].signed
+    assert "coffee − tea" in capsys.readouterr().out
+
+
+def test_options_of_methods_are_handed_on_by_name(tmp_path, monkeypatch):
+    drawn = seen(monkeypatch)
+    common = ["explain", "zoo/vit", "cat", "--out", str(tmp_path), "--method"]
+    asked = [
+        (["attention"], {}),
+        (
+            ["attention", "--head", "1", "--query", "0.4,0.9", "--layer", "blocks.0.attn"],
+            {"head": 1, "query": (0.4, 0.9)},
+        ),
+        (["rollout", "--fusion", "max", "--discard", "0.5"], {"fusion": "max", "discard": 0.5}),
+        (["integrated_gradients", "--option", "steps=2"], {"steps": 2}),
+        (["rollout", "--option", "start=mean"], {"start": "mean"}),
+    ]
+    for words, _ in asked:
+        assert cli.main([*common, *words]) == 0
+    clf = tiny_load("zoo/vit")
+    for (words, given), (heatmap, drawing) in zip(asked, drawn, strict=True):
+        layer = {"layer": "blocks.0.attn"} if "--layer" in words else {}
+        expected = explain(clf, "cat", words[0], **layer, **given).values
+        torch.testing.assert_close(heatmap.values, expected)
+        assert all(f"{name} {value}" in drawing["title"] for name, value in given.items())
+
+
+def test_how_models_are_loaded(tmp_path, monkeypatch):
+    asked = {}
+
+    def load(source, **options):
+        asked[source] = options
+        return tiny_load("zoo/vit")
+
+    monkeypatch.setattr("vizlib.models.load.load", load)
+    weights = tmp_path / "weights.pt"
+    weights.write_bytes(b"")
+    common = ["explain", "zoo/vit", "cat", "--out", str(tmp_path), "--device", "cpu"]
+    assert cli.main([*common, "--weights", str(weights), "--dtype", "bfloat16", "--input-size", "48x64"]) == 0
+    expected = {"weights": str(weights), "device": "cpu", "dtype": "bfloat16", "input_size": (3, 48, 64)}
+    assert asked["zoo/vit"] == expected
+    assert cli.main([*common, "--random"]) == 0
+    assert asked["zoo/vit"]["pretrained"] is False
+    assert asked["zoo/vit"]["name"] == "zoo/vit, random weights"
 
 
 def test_compare_writes_the_page_and_prints_the_table(tmp_path, capsys):
@@ -76,6 +182,8 @@ def test_summary_prints(capsys):
         (["explain", "zoo/vit", "cat", "--target", "teo"], "'tea'"),
         (["explain", "zoo/resnet", "cat", "--method", "rollout"], "rollout needs attention"),
         (["explain", "zoo/vit", "cat", "coffee", "--out", "x.png"], "Name a folder"),
+        (["explain", "zoo/vit", "cat", "--against", "coffee", "--method", "rollout"], "rollout is class-blind"),
+        (["explain", "zoo/vit", "cat", "--discard", "0.5"], "got 'discard'. They accept: gradcam: none"),
         (["gates", "zoo/vit", "cat"], "zoo/vit has none"),
         (["zoo", "show", "alexnet"], "alexnet"),
     ],
@@ -88,6 +196,99 @@ def test_a_mistake_is_one_line_and_exit_code_two(arguments, message, capsys, tmp
     assert told.startswith("vizlib: ")
     assert told.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["explain", "zoo/vit"], "photograph is needed"),
+        (["explain", "zoo/vit", "catt"], "catt: no such file"),
+        (["explain", "zoo/vitt", "cat"], "Name one of: zoo/vit"),
+        (["explain", "zoo/vit", "cat", "--method", "gradcam", "gradcm"], "Near ones: gradcam"),
+        (["explain", "zoo/vit", "cat", "--out", "x.gif"], "ends in .png, .pdf or .svg is needed; got 'x.gif'"),
+        (["explain", "zoo/vit", "cat", "--out", "file/x.png"], "file is no folder"),
+        (["explain", "zoo/vit", "cat", "--weights", "none.pt"], "got 'none.pt', which is none"),
+        (["explain", "zoo/vit", "zoo/resnet", "cat", "--weights", "file"], "belongs to one model"),
+        (["compare", "zoo/vit", "cat", "--out", "x.txt"], "ends in .html"),
+        (["gates", "zoo/vit", "cat", "coffee", "--out", "x.png"], "2 pictures need a folder"),
+        (["kept", "zoo/vit", "cat", "--out", "x.html"], "ends in .png"),
+        (["tradeoff", "zoo", "--out", "x"], "ends in .html"),
+        (["compress", "zoo/vit", "--out", "x.html"], "ends in .png"),
+        (["compress", "zoo/vit", "--photo", "dog"], "got 'dog'"),
+        (["evaluate", "zoo/vit", "nowhere"], "nowhere is not there"),
+        (["debug", "zoo/vit", "nowhere"], "nowhere is not there"),
+        (["debug", "zoo/vit", ".", "--method", "gradcm"], "Near ones: gradcam"),
+        (["debug", "zoo/vit", ".", "--out", "x.png"], "ends in .html"),
+        (["demo", "--out", "file"], "file is no folder"),
+    ],
+)
+def test_what_can_be_seen_without_torch_is_told_before_it_is_imported(
+    arguments, message, capsys, tmp_path, monkeypatch
+):
+    """Every import of the room's heavy neighbours fails here."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("")
+    for name in ("torch", "vizlib.methods.table", "vizlib.models.load", "vizlib.explore.compare", "pandas"):
+        monkeypatch.setitem(sys.modules, name, None)
+    assert cli.main(arguments) == 2
+    told = capsys.readouterr().err
+    assert message in told
+    assert told.count("\n") == 1
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_methods_swallow_no_model(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["explain", "--method", "gradcam", "zoo/vit", "cat"])
+    assert "name zoo/vit and the photographs before it" in capsys.readouterr().err
+
+
+def test_methods_apart_by_spaces_commas_or_options():
+    read = cli.parser().parse_args
+    for words in ("--method a b", "--method a,b", "--method a --method b", "--method a,b a"):
+        assert read(["explain", "zoo/vit", "cat", *words.split()]).method == ("a", "b")
+    assert read(["explain", "zoo/vit", "cat"]).method == ("gradcam",)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("class", 0), ("2", 2), ("mean", "mean"), ("0.4,0.6", (0.4, 0.6)), ("1,0", (1.0, 0.0))]
+)
+def test_queries(text, value):
+    assert options.query(text) == value
+
+
+@pytest.mark.parametrize(
+    "words", ["--query here", "--input-size 0", "--input-size 1x2x3", "--option steps", "--head a"]
+)
+def test_values_that_cannot_be_read(words, capsys):
+    with pytest.raises(SystemExit) as left:
+        cli.main(["explain", "zoo/vit", "cat", *words.split()])
+    assert left.value.code == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_mistake_of_training_is_one_line_too(tmp_path, capsys):
+    assert cli.main(["train", "vit", "--data", str(tmp_path), "--out", str(tmp_path / "run")]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_bar_on_a_terminal_after_a_second_and_nowhere_else(monkeypatch):
+    """A clock of our own: nothing waits."""
+
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    def drawn(file, seconds):
+        clock = iter(range(0, 1000, seconds)) if seconds else iter([0] * 1000)
+        monkeypatch.setattr("tqdm.std.time", lambda: next(clock))
+        monkeypatch.setattr("sys.stderr", file)
+        assert list(outputs.progress([1, 2, 3], "explain")) == [1, 2, 3]
+        return file.getvalue()
+
+    assert "explain" in drawn(Terminal(), 2)
+    assert drawn(Terminal(), 0).strip() == ""
+    assert drawn(io.StringIO(), 2) == ""
 
 
 @pytest.mark.parametrize("arguments", [[], ["explain"], ["paint"], ["cost", "zoo/vit", "--batch", "many"]])

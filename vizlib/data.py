@@ -11,6 +11,7 @@ import struct
 from collections import Counter
 from functools import cache
 from importlib.resources import as_file, files
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -86,6 +87,23 @@ def subject(name: str) -> tuple[str, ...]:
     Empty: none of these classes. A classifier without any of the names can only be wrong about the photograph.
     """
     return _SUBJECTS.get(name, ())
+
+
+def photo_name(photo: Any) -> str:
+    """A file's name without its ending; the name of a sample photograph; else "photo"."""
+    if isinstance(photo, str | Path):
+        return Path(photo).stem
+    return str(getattr(photo, "info", {}).get("sample", "photo"))
+
+
+def distinct(names: list[str]) -> list[str]:
+    """A number behind every name that came before."""
+    seen = Counter[str]()
+    numbered = []
+    for name in names:
+        seen[name] += 1
+        numbered.append(f"{name} ({seen[name]})" if seen[name] > 1 else name)
+    return numbered
 
 
 def open_photos(photos: Any) -> list[Image.Image]:

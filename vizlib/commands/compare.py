@@ -26,7 +26,8 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     methods, out = inputs.methods(arguments), writable(arguments.out, SHEETS)
-    models, photos = inputs.opened(arguments)
+    names, photos, ways = inputs.asked(arguments)
+    models = inputs.loaded(names, ways)
     from vizlib.explore.compare import compare
 
     asked = {"target": arguments.target, "trust": arguments.trust} | options.method_options(arguments)

@@ -14,7 +14,7 @@ import argparse
 from pathlib import Path
 
 from vizlib.commands import options
-from vizlib.commands.inputs import labelled, loaded
+from vizlib.commands.inputs import how, labelled, loaded
 from vizlib.show.files import PICTURES, writable
 
 
@@ -37,7 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
     data.photo(arguments.photo)  # raises where there is none
     from vizlib.explore.compression import WAYS, compressed
 
-    clf = loaded([arguments.model], arguments)[arguments.model]
+    clf = loaded([arguments.model], how([arguments.model], arguments))[arguments.model]
     asked = {"ways": arguments.way or tuple(WAYS), "rounds": arguments.rounds, "most": arguments.most}
     found = compressed(clf, place, **asked)
     print(found)

@@ -12,7 +12,7 @@ import argparse
 from typing import Any
 
 from vizlib.commands import options, outputs
-from vizlib.commands.inputs import loaded
+from vizlib.commands.inputs import how, loaded
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -22,7 +22,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    models = loaded(arguments.models, arguments)
+    models = loaded(arguments.models, how(arguments.models, arguments))
     import pandas as pd
 
     from vizlib.measure.cost import cost

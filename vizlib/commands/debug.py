@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from vizlib.commands import options
-from vizlib.commands.inputs import labelled, loaded
+from vizlib.commands.inputs import how, labelled, loaded
 from vizlib.methods.names import must_be_known
 from vizlib.show.files import writable
 
@@ -34,7 +34,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise ValueError(f"at least one model and the photographs are needed; got {photos}. See --help.")
     must_be_known(arguments.method)
     place, out, results = labelled(photos), writable(arguments.out, (".html",)), writable(arguments.results)
-    classifiers = loaded(models, arguments)
+    classifiers = loaded(models, how(models, arguments))
     from vizlib.explore.debugger import debug
 
     asked = {"method": arguments.method, "boxes": arguments.boxes, "batch": arguments.batch}

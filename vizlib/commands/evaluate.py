@@ -11,7 +11,7 @@ import argparse
 from pathlib import Path
 
 from vizlib.commands import options
-from vizlib.commands.inputs import labelled, loaded
+from vizlib.commands.inputs import how, labelled, loaded
 from vizlib.show.files import writable
 
 
@@ -25,7 +25,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     place, out = labelled(arguments.data), arguments.out and writable(arguments.out)
-    clf = loaded([arguments.model], arguments)[arguments.model]
+    clf = loaded([arguments.model], how([arguments.model], arguments))[arguments.model]
     from vizlib.dataset.evaluating import evaluate
 
     print(evaluate(clf, place, out=out, batch=arguments.batch))

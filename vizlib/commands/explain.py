@@ -34,12 +34,12 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     methods = inputs.methods(arguments)
-    names, paths = inputs.told_apart(arguments.what)
-    out = outputs.place_of_pictures(arguments.out, len(names) * len(paths) * len(methods))
+    names, photos, ways = inputs.asked(arguments)
+    out = outputs.place_of_pictures(arguments.out, len(names) * len(photos) * len(methods))
     from vizlib.methods.table import shared_out
 
     own = shared_out(methods, options.method_options(arguments))
-    models, photos = inputs.opened(arguments)
+    models = inputs.loaded(names, ways)
     steps, made, told = list(product(models, photos, methods)), 0, set[str]()
     for model, photo, method in outputs.progress(steps, "explain"):
         try:

@@ -21,9 +21,9 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    names, paths = inputs.told_apart(arguments.what)
-    out = outputs.place_of_pictures(arguments.out, len(names) * len(paths))
-    models, photos = inputs.opened(arguments)
+    names, photos, ways = inputs.asked(arguments)
+    out = outputs.place_of_pictures(arguments.out, len(names) * len(photos))
+    models = inputs.loaded(names, ways)
     from vizlib.capture.trace import trace
     from vizlib.show.plot import gates
 

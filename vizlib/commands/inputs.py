@@ -1,13 +1,17 @@
-"""What a command line names: methods, models and photographs, checked before anything slow begins."""
+"""What a command line names: methods, models, photographs; checked before torch is imported and models are loaded."""
 
 from __future__ import annotations
 
 import argparse
+import difflib
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from vizlib.commands.options import PUBLISHED, RANDOM, SOURCES
 from vizlib.methods.names import AUTO, must_be_known
+
+Ways = dict[str, Any]  # keyword arguments of vl.load
 
 
 def methods(arguments: argparse.Namespace) -> list[str]:
@@ -22,62 +26,61 @@ def methods(arguments: argparse.Namespace) -> list[str]:
     return list(arguments.method)
 
 
-def told_apart(what: list[str]) -> tuple[list[str], list[str]]:
-    """Names of models, and photographs.
+def asked(arguments: argparse.Namespace) -> tuple[list[str], dict[str, Any], Ways]:
+    """The names of the models, the photographs by name, and how to load the models.
 
     Raises:
-        ValueError: one of the two is missing.
+        ValueError: no model, no photograph, one that cannot be read, or weights that are not there.
     """
-    models = [name for name in what if name.startswith(SOURCES) or Path(name).is_dir()]
-    photos = [name for name in what if name not in models]
-    if not models or not photos:
-        missing = "photograph" if models else f"model ({', '.join(f'{each}…' for each in SOURCES)})"
-        raise ValueError(f"at least one {missing} is needed; got {' '.join(what)}. See --help.")
-    return models, photos
-
-
-def opened(arguments: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The models and the photographs of `arguments.what`, by name; the photographs are read first, which is quicker."""
     from vizlib import data
 
-    names, paths = told_apart(arguments.what)
+    names = [name for name in arguments.what if name.startswith(SOURCES) or Path(name).is_dir()]
+    paths = [name for name in arguments.what if name not in names]
+    if not names or not paths:
+        missing = "photograph" if names else f"model ({', '.join(f'{each}…' for each in SOURCES)})"
+        raise ValueError(f"at least one {missing} is needed; got {' '.join(arguments.what)}. See --help.")
+    ways = how(names, arguments)
     pictures = data.open_photos(paths)
-    from vizlib.explore.rows import distinct, photo_name
-
-    photos = dict(zip(distinct([photo_name(path) for path in paths]), pictures, strict=True))
-    return loaded(names, arguments), photos
+    photos = dict(zip(data.distinct([data.photo_name(path) for path in paths]), pictures, strict=True))
+    return list(dict.fromkeys(names)), photos, ways
 
 
-def loaded(names: list[str], arguments: argparse.Namespace) -> dict[str, Any]:
-    """Classifiers by name, as the options of `options.loading` ask.
+def how(names: list[str], arguments: argparse.Namespace) -> Ways:
+    """How the options of `options.loading` ask for models to be loaded.
 
     Raises:
-        ValueError: no such classifier, or a file of weights for several.
+        ValueError: a file of weights that is not there or is for several models; no such member of the zoo.
     """
-    options = _weights(names, arguments.weights) | {"device": arguments.device}
-    options["dtype"] = getattr(arguments, "dtype", None)
+    ways: Ways = {"device": arguments.device, "dtype": getattr(arguments, "dtype", None)}
     if arguments.input_size:
-        options["input_size"] = (3, *arguments.input_size)
+        ways["input_size"] = (3, *arguments.input_size)
+    if arguments.weights == PUBLISHED:
+        _must_be_trained(names)
+    elif arguments.weights == RANDOM:
+        ways["pretrained"] = False
+    elif not Path(arguments.weights).expanduser().is_file():
+        raise ValueError(f"--weights is {PUBLISHED}, {RANDOM} or a file; got {arguments.weights!r}, which is none.")
+    elif len(names) > 1:
+        raise ValueError(f"a file of weights belongs to one model; got {', '.join(names)}. Name one.")
+    else:
+        ways["weights"] = arguments.weights
+    return ways
+
+
+def loaded(names: list[str], ways: Ways) -> dict[str, Any]:
+    """Classifiers by name; those with random weights say so in their own name.
+
+    Raises:
+        ValueError: no such classifier.
+    """
     import torch
 
     from vizlib.models.load import load
 
-    if arguments.weights != RANDOM:
-        return {name: load(name, **options) for name in dict.fromkeys(names)}
+    if ways.get("pretrained", True):
+        return {name: load(name, **ways) for name in names}
     torch.manual_seed(0)  # the same weights every time
-    return {name: load(name, name=f"{name}, random weights", **options) for name in dict.fromkeys(names)}
-
-
-def _weights(names: list[str], weights: str) -> dict[str, Any]:
-    if weights == PUBLISHED:
-        return {}
-    if weights == RANDOM:
-        return {"pretrained": False}
-    if not Path(weights).expanduser().is_file():
-        raise ValueError(f"--weights is {PUBLISHED}, {RANDOM} or a file; got {weights!r}, which is none.")
-    if len(names) > 1:
-        raise ValueError(f"a file of weights belongs to one model; got {', '.join(names)}. Name one.")
-    return {"weights": weights}
+    return {name: load(name, name=f"{name}, random weights", **ways) for name in names}
 
 
 def labelled(place: str) -> str:
@@ -89,3 +92,13 @@ def labelled(place: str) -> str:
     if "://" not in place and not Path(place).expanduser().exists():
         raise ValueError(f"labelled photographs are needed; {place} is not there. Name a folder with one per class.")
     return place
+
+
+def _must_be_trained(names: list[str]) -> None:
+    """Members of the zoo are looked up where their weights lie, which needs no torch."""
+    weights = resources.files("vizlib.models") / "weights"
+    trained = sorted(f"zoo/{Path(file.name).stem}" for file in weights.iterdir() if file.name.endswith(".safetensors"))
+    for name in names:
+        if name.startswith("zoo/") and name not in trained:
+            near = ", ".join(difflib.get_close_matches(name, trained, 3, 0.6) or trained)
+            raise ValueError(f"a trained member of the zoo is needed; got {name!r}. Name one of: {near}.")

@@ -12,7 +12,7 @@ import argparse
 from pathlib import Path
 
 from vizlib.commands import options
-from vizlib.commands.inputs import loaded
+from vizlib.commands.inputs import how, loaded
 from vizlib.show.files import writable
 
 
@@ -34,8 +34,9 @@ def run(arguments: argparse.Namespace) -> int:
         from vizlib.explore.catalogue import check
 
         return 1 if check(arguments.only, arguments.out) else 0
+    ways = how(arguments.models, arguments)
     from vizlib.explore.summary import summary
 
-    for clf in loaded(arguments.models, arguments).values():
+    for clf in loaded(arguments.models, ways).values():
         print(summary(clf), end="\n\n")
     return 0

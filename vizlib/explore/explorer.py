@@ -16,7 +16,7 @@ from torch import Tensor
 
 from vizlib import data
 from vizlib.capture.anatomy import study
-from vizlib.explore.rows import about, cell_of, distinct, judging, named_models, named_photos, row_of
+from vizlib.explore.rows import about, cell_of, judging, named_models, named_photos, row_of
 from vizlib.methods.table import METHODS, contrast, explain
 from vizlib.models import zoo
 from vizlib.show.assets import asset, module
@@ -225,7 +225,7 @@ class Explorer(widgets.VBox):
         except REFUSALS as error:
             self._say(f"{file['name']}: {error}")
             return
-        name = distinct([*self.pictures, file["name"]])[-1]
+        name = data.distinct([*self.pictures, file["name"]])[-1]
         self.pictures[name] = picture
         self.photo.options = list(self.pictures)
         self.photo.value = name

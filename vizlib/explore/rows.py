@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from PIL import Image
@@ -33,7 +31,7 @@ def named_models(models: Any) -> dict[str, Classifier]:
     if not several:
         raise ValueError("a model is needed; got an empty list. Name at least one, e.g. 'zoo/vit'.")
     found = [clf if isinstance(clf, Classifier) else load(clf) for clf in several]
-    return dict(zip(distinct([clf.name for clf in found]), found, strict=True))
+    return dict(zip(data.distinct([clf.name for clf in found]), found, strict=True))
 
 
 def named_photos(photos: Any) -> dict[str, Image.Image | Tensor]:
@@ -44,14 +42,7 @@ def named_photos(photos: Any) -> dict[str, Image.Image | Tensor]:
         return {f"input {i + 1}": photos[i : i + 1] for i in range(len(photos))}
     several = isinstance(photos, list | tuple) or getattr(photos, "ndim", 0) == 4
     each = list(photos) if several else [photos]
-    return dict(zip(distinct([photo_name(photo) for photo in each]), data.open_photos(each), strict=True))
-
-
-def photo_name(photo: Any) -> str:
-    """A file's name without its ending; the name of a sample photograph; else "photo"."""
-    if isinstance(photo, str | Path):
-        return Path(photo).stem
-    return str(getattr(photo, "info", {}).get("sample", "photo"))
+    return dict(zip(data.distinct([data.photo_name(photo) for photo in each]), data.open_photos(each), strict=True))
 
 
 def truth(photo: Any, clf: Classifier) -> str:
@@ -60,16 +51,6 @@ def truth(photo: Any, clf: Classifier) -> str:
     if sample is None or clf.labels is None:
         return ""
     return next((label for label in data.subject(sample) if label in clf.labels), OUTSIDE)
-
-
-def distinct(names: list[str]) -> list[str]:
-    """A number behind every name that came before."""
-    seen = Counter[str]()
-    numbered = []
-    for name in names:
-        seen[name] += 1
-        numbered.append(f"{name} ({seen[name]})" if seen[name] > 1 else name)
-    return numbered
 
 
 def about(clf: Classifier) -> dict[str, Any]:
