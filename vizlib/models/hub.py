@@ -12,10 +12,11 @@ from urllib.request import Request, urlopen
 from huggingface_hub import constants
 
 SECONDS = 5  # without an answer
+INSTEAD = "pass weights=FILE, pretrained=False for random weights, or take a model that comes along: zoo/…"
 
 
 @contextmanager
-def downloading(name: str, url: str = "") -> Iterator[None]:
+def downloading(name: str, url: str = "", instead: str = INSTEAD) -> Iterator[None]:
     """Inside, weights that are in no cache are downloaded; from a hub that does not answer, none are.
 
     Left to themselves, Hugging Face's client tries for half a minute and PyTorch's waits for ever.
@@ -23,6 +24,7 @@ def downloading(name: str, url: str = "") -> Iterator[None]:
     Args:
         name: the classifier's name, for the message.
         url: what has to answer; default: the Hugging Face hub.
+        instead: what else can be done, for the message.
 
     Raises:
         RuntimeError: the weights are in no cache and cannot be fetched.
@@ -35,8 +37,7 @@ def downloading(name: str, url: str = "") -> Iterator[None]:
     except OSError as error:  # every network error and every file that is missing on the hub
         raise RuntimeError(
             f"{name} needs its trained weights; they are in no cache and fetching them gave: "
-            f"{str(error).strip().splitlines()[0]} Connect to the network, pass weights=FILE, "
-            f"pretrained=False for random weights, or take a model that comes along: zoo/…."
+            f"{str(error).strip().splitlines()[0]} Connect to the network, {instead}."
         ) from error
     finally:
         constants.HF_HUB_OFFLINE = before[0]

@@ -20,19 +20,26 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import partial
+from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import torch
+from timm import create_model
 from timm.layers import resample_abs_pos_embed
 from torch import Tensor, nn
-from torchvision.models import ResNet, resnet50
+from torchvision.models import ResNet, ResNet50_Weights, resnet50
+
+from vizlib.models.hub import downloading
+from vizlib.models.weight_files import load_weights
 
 
 class HybridModel(nn.Module):
     """ResNet features, projected to tokens, through `nn.TransformerEncoder`.
 
     Args:
-        resnet: one of torchvision's, without weights.
+        resnet: makes one of torchvision's.
         dim: width of the Transformer.
         heads: attention heads.
         depth: encoder layers.
@@ -73,6 +80,44 @@ class HybridModel(nn.Module):
         return self.head(x.mean(1))
 
 
-def hybrid_resnet50(**options: Any) -> HybridModel:
-    """ResNet-50 with a Transformer encoder on top: 44.0 M parameters, 5.1 GMACs."""
+def pretrained_resnet50(weights: str | PathLike[str]) -> ResNet:
+    """A ResNet-50 with trained weights: torchvision's or timm's from their hubs, or those of a file.
+
+    Args:
+        weights: "IMAGENET1K_V1", "IMAGENET1K_V2"; "timm/resnet50.TAG"; or a file, whose names are the same in both.
+
+    Raises:
+        ValueError: neither a name nor a file, or the file of another model.
+        RuntimeError: they cannot be fetched.
+    """
+    name, instead = str(weights), "pass backbone_weights=FILE, or leave it out for random weights"
+    if name in ResNet50_Weights.__members__:
+        published = ResNet50_Weights[name]
+        with downloading(f"the backbone, ResNet-50 {name},", published.url, instead):
+            return resnet50(weights=published)
+    resnet = resnet50()
+    if name.partition(".")[0] == "timm/resnet50":  # of the same shape and names
+        with downloading(f"the backbone, {name},", instead=instead):
+            trained = create_model(name.removeprefix("timm/"), pretrained=True)
+        resnet.load_state_dict(trained.state_dict())
+    elif Path(name).expanduser().is_file():
+        load_weights(resnet, Path(name).expanduser())
+    else:
+        known = ", ".join(ResNet50_Weights.__members__)
+        raise ValueError(
+            f"backbone_weights needs trained weights of a ResNet-50; {name!r} is neither a name nor a file. "
+            f"Pass one of {known}, timm/resnet50.TAG, or a file."
+        )
+    return resnet
+
+
+def hybrid_resnet50(*, backbone_weights: str | PathLike[str] | None = None, **options: Any) -> HybridModel:
+    """ResNet-50 with a Transformer encoder on top: 44.0 M parameters, 5.1 GMACs.
+
+    Args:
+        backbone_weights: of `pretrained_resnet50`; None: random ones. What stands on top is random either way.
+        options: of `HybridModel`.
+    """
+    if backbone_weights is not None:
+        options["resnet"] = partial(pretrained_resnet50, backbone_weights)
     return HybridModel(**options)
