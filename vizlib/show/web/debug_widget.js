@@ -16,7 +16,7 @@ export default {
     };
     model.on("msg:custom", answer);
     const root = document.createElement("div");
-    root.className = "vl-root";
+    root.className = "vl-root vl-inset";
     el.replaceChildren(root);
     mountDebug(root, model.get("content"), {
       thumbs: (ids) => request("thumbs", ids),
