@@ -12,6 +12,18 @@ import torch
 from torch import Tensor, nn
 
 
+def modules_of(module: nn.Module) -> list[nn.Module]:
+    """All modules of a model, each once; `modules()` takes several times as long, because it also names them."""
+    found: dict[int, nn.Module] = {}
+    waiting = [module]
+    while waiting:
+        one = waiting.pop()
+        if id(one) not in found:
+            found[id(one)] = one
+            waiting.extend(child for child in one._modules.values() if child is not None)
+    return list(found.values())
+
+
 @contextmanager
 def unchanged(module: nn.Module, *, seed: int | None = None) -> Iterator[None]:
     """Evaluation mode inside; afterwards every train/eval flag, requires_grad flag and the random state are as before.
@@ -23,7 +35,7 @@ def unchanged(module: nn.Module, *, seed: int | None = None) -> Iterator[None]:
         seed: what random numbers a model draws during the run are drawn from this seed (None: from the current state).
     """
     # one walk over the modules: parameters() and buffers() would each walk again and name what they find
-    modes = [(m, m.training) for m in module.modules()]
+    modes = [(m, m.training) for m in modules_of(module)]
     parameters = {p for m, _ in modes for p in m._parameters.values() if p is not None}
     frozen = [p for p in parameters if p.requires_grad]
     buffers = {t for m, _ in modes for t in m._buffers.values() if t is not None}

@@ -29,7 +29,7 @@ from vizlib.capture.intercept import Interceptor
 from vizlib.capture.layout import Layout, read_layout
 from vizlib.capture.modules import ModulePath
 from vizlib.capture.places import PlaceMode
-from vizlib.running import logits_of, unchanged
+from vizlib.running import logits_of, modules_of, unchanged
 from vizlib.tokens import Tokens
 from vizlib.types import AttentionKind, Classifier, GateKind
 
@@ -240,7 +240,7 @@ def memory_of(clf: Classifier) -> dict[Any, Any]:
 
 
 def remembered_as(clf: Classifier, x: Tensor, what: str) -> tuple[Any, ...]:
-    kinds = hash(tuple(type(m) for m in clf.module.modules()))
+    kinds = hash(tuple(type(m) for m in modules_of(clf.module)))
     return (what, tuple(x.shape[1:]), x.dtype, x.device, kinds)
 
 
@@ -275,12 +275,12 @@ def study(clf: Classifier, x: Tensor) -> Anatomy:
         x: (b, c, h, w), prepared.
     """
     memory, key = memory_of(clf), remembered_as(clf, x, "anatomy")
-    with alone(clf):
+    with alone(clf), clf.fed(x):
         if key not in memory:
             pair = x[:1].repeat(2, *[1] * (x.ndim - 1))  # two samples, so that the batch axis shows
             try:
                 found = _study(clf, pair)
-            except (RuntimeError, ValueError):  # a model that is written for one photograph at a time
+            except (RuntimeError, ValueError, AssertionError):  # a model that is written for one photograph at a time
                 found = _study(clf, x)
             memory[key] = (None, None) if found.moving else (None, found)
         batch, known = memory[key]
@@ -289,6 +289,7 @@ def study(clf: Classifier, x: Tensor) -> Anatomy:
             known = _study(clf, x)
             memory[key] = (weakref.ref(x), version), known
     found_here: Anatomy = known
+    clf.must_name(found_here.classes)
     return found_here
 
 

@@ -139,8 +139,7 @@ def cut(module: nn.Module, layouts: Sequence[Layout]) -> Iterator[dict[str, Tens
 
         return leave
 
-    modules = dict(module.named_modules())
-    handles = [modules[item.path].register_forward_hook(hook(item)) for item in layouts]
+    handles = [module.get_submodule(item.path).register_forward_hook(hook(item)) for item in layouts]
     try:
         with torch.no_grad():  # also undoes set_grad_enabled
             yield leaves
