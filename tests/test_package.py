@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 # A room may import from those before it, and from itself.
 ROOMS = (
-    "tokens", "running", "tiny_imagenet", "shortcuts", "data", "types", "attention",
+    "tokens", "running", "tiny_imagenet", "shortcuts", "data", "classifier", "types", "attention",
     "models", "capture", "methods", "measure", "dataset", "show", "explore", "commands", "cli", "__main__",
 )  # fmt: skip
 FILES = sorted(path for path in (ROOT / "vizlib").rglob("*.py") if path != ROOT / "vizlib/__init__.py")

@@ -49,7 +49,7 @@ _PUBLIC = {
     "explorer": "vizlib.explore.explorer:explorer",
     "debug": "vizlib.explore.debugger:debug",
     "gates_explorer": "vizlib.explore.gates:gates_explorer",
-    "Classifier": "vizlib.types:Classifier",
+    "Classifier": "vizlib.classifier:Classifier",
     "Heatmap": "vizlib.types:Heatmap",
     "Attention": "vizlib.attention:Attention",
     "Gate": "vizlib.types:Gate",

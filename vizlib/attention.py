@@ -16,7 +16,7 @@ TILE = 1 << 18  # numbers per tile: about 1 MB in float32, which stays in a core
 SHORT = 400 * 400  # weights of a head up to which all rows of all heads are made at once
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Attention:
     """An attention operation. Either `query` and `key` are kept, or the `matrix` where the model itself made one.
 
@@ -61,6 +61,17 @@ class Attention:
         """(b, g, a, q, k)."""
         b, g, a, q, _ = self.output.shape
         return b, g, a, q, self.value.shape[-2]
+
+    @property
+    def facts(self) -> str:
+        """Kind, heads, groups, queries and keys with their grids, in words."""
+        heads = f"{self.heads} head{'s' if self.heads > 1 else ''}"
+        groups = f", {self.groups} groups" if self.groups > 1 else ""
+        relevance = ", with gradients" if self.gradient is not None else ""
+        return f"{self.kind}, {heads}{groups}, queries {self.queries.facts}, keys {self.keys.facts}{relevance}"
+
+    def __repr__(self) -> str:
+        return f"Attention {self.name}: {self.facts}"
 
     @property
     def heads(self) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import torch
@@ -27,7 +27,13 @@ class Tokens:
 
     grid: tuple[int, int] | None
     prefix: int
-    index: Tensor
+    index: Tensor = field(repr=False)
+
+    @property
+    def facts(self) -> str:
+        """Slots, grid and prefix tokens, in words."""
+        where = f"grid {self.grid[0]} × {self.grid[1]}" if self.grid else "no places"
+        return f"{self.index.shape[-1]} ({where}{f', prefix {self.prefix}' if self.prefix else ''})"
 
     @property
     def count(self) -> int:
@@ -96,9 +102,7 @@ def regrid(mass: Tensor, source: Tokens, target: Tokens) -> Tensor:
     if source.grid is None or target.grid is None:
         raise ValueError("mass can only move between token grids that lie in the image.")
     patches = mass[:, source.prefix :].unflatten(1, source.grid)
-    rows, columns = (
-        _spread(n, m).to(mass.device, mass.dtype) for n, m in zip(source.grid, target.grid, strict=True)
-    )
+    rows, columns = (_spread(n, m).to(mass.device, mass.dtype) for n, m in zip(source.grid, target.grid, strict=True))
     moved = torch.einsum("brs,ri,sj->bij", patches, rows, columns).flatten(1)
     shared = min(source.prefix, target.prefix)
     prefix = mass.new_zeros(len(mass), target.prefix)

@@ -7,17 +7,15 @@ Points and sizes are (row, column); a point in the image lies in [0, 1] x [0, 1]
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from vizlib import data
-from vizlib.running import logits_of, unchanged
+from vizlib.classifier import Classifier as Classifier
 
 if TYPE_CHECKING:
     from vizlib.attention import Attention
@@ -27,107 +25,15 @@ GateKind = Literal["channel", "spatial", "axis", "path", "full", "head"]
 Target = int | str | Tensor | Callable[[Tensor], Tensor] | Sequence[Any]
 
 
-@dataclass(frozen=True, eq=False)
-class Classifier:
-    """A model together with what its photographs need: size, normalisation, class names.
+class Named(dict[str, Any]):
+    """What was found in a model, by module path; printed as a line each, by what each says of itself in `facts`."""
 
-    Calling it gives logits (b, classes), in evaluation mode, without gradients; the module's own flags stay.
-    """
-
-    module: nn.Module
-    name: str
-    transform: Callable[[Any], Tensor]  # PIL image -> (c, h, w), normalised
-    input_size: tuple[int, int, int] = (3, 224, 224)
-    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
-    std: tuple[float, ...] = (0.229, 0.224, 0.225)
-    labels: tuple[str, ...] | None = None
-    frames: int = 0  # of a clip (b, t, c, h, w); 0 for a classifier of photographs
-
-    @property
-    def device(self) -> torch.device:
-        return next((p.device for p in self._tensors()), torch.device("cpu"))
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return next((p.dtype for p in self._tensors() if p.is_floating_point()), torch.float32)
-
-    def _tensors(self) -> Any:
-        yield from self.module.parameters()
-        yield from self.module.buffers()
-
-    def prepare(self, photos: Any) -> Tensor:
-        """Photographs to the model's input (b, c, h, w), on its device, in its dtype.
-
-        Args:
-            photos: a path, PIL image, array or uint8 tensor, or a list of them; a float tensor (b, c, h, w) is taken
-                as already preprocessed. For a classifier of clips, the frames of one clip in a list, or a list of
-                such lists; a float tensor is (b, t, c, h, w).
-
-        Raises:
-            ValueError: a photograph cannot be read, or a tensor has the wrong shape.
-        """
-        if isinstance(photos, Tensor) and photos.is_floating_point():
-            return self._as_given(photos)
-        if not self.frames:
-            x = torch.stack([self.transform(photo) for photo in data.open_photos(photos)])
-            return x.to(self.device, self.dtype)
-        clips = photos if isinstance(photos, list) and photos and isinstance(photos[0], list) else [photos]
-        opened = [data.open_photos(clip) for clip in clips]
-        if any(len(clip) != self.frames for clip in opened):
-            got = ", ".join(str(len(clip)) for clip in opened)
-            raise ValueError(f"{self.name} needs clips of {self.frames} frames each, as lists; got {got} frames.")
-        x = torch.stack([torch.stack([self.transform(frame) for frame in clip]) for clip in opened])
-        return x.to(self.device, self.dtype)
-
-    def _as_given(self, x: Tensor) -> Tensor:
-        shape = ("b", "t", "c", "h", "w") if self.frames else ("b", "c", "h", "w")
-        if x.ndim != len(shape) or x.shape[-3] != self.input_size[0]:
-            raise ValueError(
-                f"a preprocessed batch needs shape ({', '.join(shape)}) with {self.input_size[0]} channels; got "
-                f"{tuple(x.shape)}. Add the batch axis with x[None], or pass the photograph itself."
-            )
-        return x.to(self.device, self.dtype)
-
-    def picture(self, x: Tensor) -> Tensor:
-        """The model's input as an image (b, 3, h, w) in [0, 1]; a clip as a strip (b, 3, t·h, w)."""
-        if x.ndim == 5:
-            x = x.transpose(1, 2).flatten(2, 3)
-        mean, std = (torch.tensor(v, device=x.device).view(-1, 1, 1) for v in (self.mean, self.std))
-        return (x.detach().float() * std + mean).clamp(0, 1)
-
-    def label(self, index: int) -> str:
-        return self.labels[index] if self.labels and 0 <= index < len(self.labels) else f"class {index}"
-
-    def index(self, target: int | str, classes: int | None = None) -> int:
-        """The class index of a label or an index.
-
-        Raises:
-            ValueError: no such class.
-        """
-        count = len(self.labels) if self.labels else classes
-        if isinstance(target, str):
-            if target in (self.labels or ()):
-                return (self.labels or ()).index(target)
-            raise ValueError(_no_such_label(self, target))
-        index = int(target)
-        if count is not None and not 0 <= index < count:
-            raise ValueError(f"a class index from 0 to {count - 1} is needed; got {index}. Or name a label.")
-        return index
-
-    @torch.no_grad()
-    def __call__(self, photos: Any) -> Tensor:
-        with unchanged(self.module):
-            return logits_of(self.module(self.prepare(photos)))
+    def __repr__(self) -> str:
+        width = max(map(len, self), default=0)
+        return "\n".join(f"{name:<{width}}  {found.facts}" for name, found in self.items()) or "none"
 
 
-def _no_such_label(clf: Classifier, target: str) -> str:
-    if not clf.labels:
-        return f"{clf.name} has no label names; got {target!r}. Pass a class index, or labels=… to vl.load."
-    near = difflib.get_close_matches(target, clf.labels, 3, 0.3) or list(clf.labels[:3])
-    return f"a label of {clf.name} is needed; got {target!r}. Near ones: {', '.join(map(repr, near))}."
-
-
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Heatmap:
     """What a method says about where in the image: raw, signed, at the method's own resolution.
 
@@ -178,6 +84,8 @@ class Heatmap:
 
     def __getitem__(self, photo: int | slice) -> Heatmap:
         """The maps of one photograph (kept as a batch of one) or of a slice of them."""
+        if isinstance(photo, int) and not -len(self) <= photo < len(self):
+            raise IndexError(f"this heatmap holds {len(self)} photographs; got {photo}. Count from 0.")
         part = slice(photo, photo + 1 or None) if isinstance(photo, int) else photo
         pick: dict[str, Any] = {k: v[part] for k, v in vars(self).items() if isinstance(v, Tensor)}
         return replace(self, **pick, labels=self.labels[part], notes={k: v[part] for k, v in self.notes.items()})
@@ -185,8 +93,16 @@ class Heatmap:
     def __len__(self) -> int:
         return len(self.values)
 
+    def __repr__(self) -> str:
+        b, *t, r, s = self.values.shape
+        maps = " × ".join(map(str, (b, *t))) + f" map{'s' if b > 1 or t else ''}"
+        spread = f"{float(self.values.min()):.3g} to {float(self.values.max()):.3g} {self.unit}".rstrip()
+        about = _first(self.labels) or "no class"
+        where = f" at {self.layer!r}" if self.layer else ""
+        return f"Heatmap of {self.method} on {self.model}{where}: {maps} of {r} × {s}, {spread}, about {about}"
 
-@dataclass(frozen=True, eq=False)
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Gate:
     """A gate: values in front of a feature map that let each channel, place or path through or not.
 
@@ -202,8 +118,17 @@ class Gate:
     values: Tensor
     activation: str
 
+    @property
+    def facts(self) -> str:
+        """Kind, shape and range, in words."""
+        low, high = float(self.values.min()), float(self.values.max())
+        return f"{self.kind} gate {tuple(self.values.shape)}, {self.activation}, {low:.3g} to {high:.3g}"
 
-@dataclass(frozen=True, eq=False)
+    def __repr__(self) -> str:
+        return f"Gate {self.name}: {self.facts}"
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Trace:
     """One run of a classifier, looked at from inside.
 
@@ -239,6 +164,23 @@ class Trace:
     gradient: Tensor | None = None
     kept: dict[str, Tensor] = field(default_factory=dict)
     dense: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("attentions", "gates"):  # so that they print as tables
+            object.__setattr__(self, name, Named(getattr(self, name)))
+
+    def __repr__(self) -> str:
+        b, size = len(self.input), " × ".join(map(str, self.input.shape[1:]))
+        what = f"{b} photograph{'s' if b > 1 else ''} of {size}"
+        parts = [f"Trace of {self.model} on {what}, target {_first(self.labels) or self.target.tolist()}"]
+        for title, found in (("attentions", self.attentions), ("gates", self.gates)):
+            parts.append(f"{title}: {len(found) or 'none'}")
+            parts += [f"  {line}" for line in repr(found).splitlines() if found]
+        if self.layer:
+            parts.append(f"class-activation layer: {self.layer}")
+        if self.kept:
+            parts.append(f"kept patches: {', '.join(f'{n} {t.shape[1]}' for n, t in self.kept.items())}")
+        return "\n".join(parts)
 
     def class_map(self, target: int | None = None) -> Heatmap:
         """What each patch says of a class by itself, the scores of the dense head: (b, r, s) in logits.
@@ -305,7 +247,7 @@ class Cost:
         return self.attention_flops / self.flops if self.flops else 0.0
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Curve:
     """How the target's probability falls or rises as more and more of the photograph is deleted or inserted.
 
@@ -334,11 +276,11 @@ class Curve:
     def value(self) -> Tensor:
         return self.auc
 
-    def __str__(self) -> str:
-        return self.verdict
+    def __repr__(self) -> str:
+        return self.verdict or f"Curve of {self.kind}: {self.unit}, area {_numbers(self.auc)}"
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Score:
     """How maps do by a metric that is one number per photograph: value (b,); the rest as in `Curve`."""
 
@@ -351,5 +293,15 @@ class Score:
     beats: dict[str, bool] = field(default_factory=dict)
     verdict: str = ""
 
-    def __str__(self) -> str:
-        return self.verdict
+    def __repr__(self) -> str:
+        return self.verdict or f"Score of {self.kind}: {_numbers(self.value)} {self.unit}"
+
+
+def _numbers(values: Tensor) -> str:
+    return _first([f"{v:.3g}" for v in values.tolist()])
+
+
+def _first(words: Sequence[str]) -> str:
+    """The first few different ones."""
+    each = list(dict.fromkeys(words))
+    return ", ".join(each[:4]) + ", …" * (len(each) > 4)
