@@ -105,7 +105,7 @@ def test_a_split_of_the_datasets_package(folder, tmp_path):
 
 def test_labels_are_mapped_by_name(tmp_path):
     def asked(names, labels=None, clf=None, count=5):
-        table = pd.DataFrame({"path": ["a"] * len(names), "label": names})
+        table = pd.DataFrame({"path": [f"{i}.png" for i in range(len(names))], "label": names})
         clf = clf or vl.load(
             torch.nn.Flatten(), input_size=(3, 2, 2), labels=["Tabby_cat", "star fish", "dog, hound", "x", "y"]
         )
@@ -143,6 +143,7 @@ def test_what_is_no_set_of_labelled_photographs_is_told(tmp_path):
     (tmp_path / "flat" / "a.png").write_bytes(b"")
     (tmp_path / "wrong.csv").write_text("a,b\n1,2\n")
     (tmp_path / "gaps.csv").write_text("path,label\na,\n")
+    (tmp_path / "twice.csv").write_text("path,label\na,cat\nb,cat\na,dog\n")
     (tmp_path / "broken.parquet").write_bytes(b"PAR1")
     for data, told in (
         ("nowhere", "no such folder"),
@@ -150,6 +151,7 @@ def test_what_is_no_set_of_labelled_photographs_is_told(tmp_path):
         ("flat", "folder per class are needed; found 0 folders"),
         ("wrong.csv", "columns 'path' and 'label' is needed; got 1 rows of a, b"),
         ("gaps.csv", "row 0 lacks one"),
+        ("twice.csv", "a stands in rows 0 and 2, as cat and dog"),
         ("broken.parquet", "a table of path and label is needed"),
     ):
         with pytest.raises(ValueError, match=told):

@@ -160,6 +160,14 @@ def _from_table(table: pd.DataFrame, base: str) -> Source:
             f"Fill or drop it."
         )
     apart = [p if "://" in p or p.startswith("/") or not base else f"{base}/{p}" for p in map(str, paths)]
+    again = pd.Series(apart).duplicated()
+    if again.any():
+        second = int(again.argmax())
+        first = apart.index(apart[second])
+        raise ValueError(
+            f"every photograph once is needed; {apart[second]} stands in rows {first} and {second}, as "
+            f"{given.iloc[first]} and {given.iloc[second]}. Drop one of them."
+        )
     names = pa.array(apart, pa.string())
     return _labelled(names, given.to_numpy(), partial(_read_named, names, _read_path))
 
