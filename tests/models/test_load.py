@@ -97,8 +97,9 @@ def test_device_and_dtype():
     clf = load("zoo/vit", pretrained=False, device="cpu", dtype="bfloat16")
     assert (clf.device.type, clf.dtype) == ("cpu", torch.bfloat16)
     assert clf("cat").dtype == torch.bfloat16
-    with pytest.raises(ValueError, match="'warp' is not there"):
-        load("zoo/vit", pretrained=False, device="warp")
+    for name in ("warp", "gpu"):
+        with pytest.raises(ValueError, match=rf"'{name}' is not there. A GPU is called 'cuda'.*'cpu'\. Leave device"):
+            load("zoo/vit", pretrained=False, device=name)
     if not torch.cuda.is_available():
         with pytest.raises(ValueError, match="'cuda' is not there"):
             load("zoo/vit", pretrained=False, device="cuda")
@@ -151,8 +152,16 @@ def test_batches_of_pixel_values_and_preprocessed_ones(small_net):
 def test_one_channel():
     clf = load(nn.Flatten(), input_size=(1, 8, 8), mean=[0.0], std=[1.0], crop_pct=1.0)
     assert clf.prepare(np.full((8, 8, 3), 51, np.uint8)).unique().tolist() == pytest.approx([0.2])
-    with pytest.raises(ValueError, match="mean: one number for each of 1 channels"):
+    told = r"mean and std are needed for 1 channel.*none were given.*mean=\(0\.5,\), std=\(0\.5,\)"
+    with pytest.raises(ValueError, match=told):
         load(nn.Flatten(), input_size=(1, 8, 8))
+    with pytest.raises(ValueError, match="mean: one number for each of 1 channels"):
+        load(nn.Flatten(), input_size=(1, 8, 8), mean=(0.1, 0.2), std=(1.0,))
+
+
+def test_one_number_is_the_side_of_a_square_in_colour(small_net):
+    assert load(small_net, input_size=96).input_size == (3, 96, 96)
+    assert load(small_net, input_size=96).prepare("cat").shape == (1, 3, 96, 96)
 
 
 @pytest.mark.parametrize(
@@ -160,6 +169,8 @@ def test_one_channel():
     [
         ({"input_size": (224, 224)}, r"input_size is \(channels, rows, columns\)"),
         ({"input_size": (3, 0, 224)}, "input_size is"),
+        ({"input_size": 22.4}, "input_size is .* or one side; got 22.4"),
+        ({"input_size": -1}, "input_size is"),
         ({"mean": (0.5,)}, "mean: one number for each of 3 channels"),
         ({"std": (1.0, 1.0, 0.0)}, "std: one number for each of 3 channels, above 0"),
         ({"crop_pct": 0.0}, "share above 0"),

@@ -27,7 +27,7 @@ def load(
     num_classes: int | None = None,
     device: str | torch.device | None = None,
     dtype: str | torch.dtype | None = None,
-    input_size: Size | None = None,
+    input_size: int | Size | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     crop_pct: float | None = None,
@@ -50,7 +50,7 @@ def load(
         num_classes: another size of the head, for random weights or those of a file.
         device: "cpu", "cuda", "cuda:1", "mps"; default: the first GPU there is. A module stays where it is.
         dtype: e.g. "bfloat16", "float16"; default: float32. A module stays what it is.
-        input_size: (c, h, w) in pixels.
+        input_size: (c, h, w) in pixels, or the side of a square in colour.
         mean, std: of each channel, for pixel values in [0, 1].
         crop_pct: share of the photo's shorter side that the model gets to see.
         labels: class names in the order of the logits; for a dual encoder (CLIP, ALIGN …) the texts to tell apart.
@@ -62,7 +62,8 @@ def load(
         ValueError: no such classifier, option, device, file …; the message names near ones or what to do.
         RuntimeError: the weights cannot be fetched, or a package is missing.
     """
-    given = _checked({"input_size": input_size, "mean": mean, "std": std, "crop_pct": crop_pct})
+    size = (3, input_size, input_size) if isinstance(input_size, int) else input_size
+    given = _checked({"input_size": size, "mean": mean, "std": std, "crop_pct": crop_pct})
     if isinstance(source, nn.Module):
         others = {"pretrained": pretrained, "weights": weights, "num_classes": num_classes} | options
         _refuse_changes(source, device, dtype, **others)
@@ -76,8 +77,7 @@ def load(
         found.module.eval().to(device=_device(device), dtype=_dtype(dtype))
     else:
         raise TypeError(f"a name like 'timm/resnet50' or a module is needed; got {type(source).__name__}.")
-    default = {"input_size": (3, 224, 224), "mean": Classifier.mean, "std": Classifier.std}
-    photos = _checked(default | found.photos | given)
+    photos = _checked({"input_size": (3, 224, 224)} | _colours(found.photos | given) | found.photos | given)
     return Classifier(
         found.module,
         name or called,
@@ -150,12 +150,25 @@ def _refuse_changes(
         )
 
 
+def _colours(photos: dict[str, Any]) -> dict[str, Any]:
+    """ImageNet's mean and deviation, where nothing better is known and the channels are red, green and blue."""
+    channels = photos.get("input_size", (3,))[0]
+    lacking = [name for name in ("mean", "std") if name not in photos]
+    if channels != 3 and lacking:
+        raise ValueError(
+            f"{' and '.join(lacking)} are needed for {channels} channel{'s' if channels > 1 else ''}, one number each, "
+            f"as in training; none were given, and ImageNet's are of three. Pass e.g. mean={(0.5,) * channels}, "
+            f"std={(0.5,) * channels}."
+        )
+    return {"mean": Classifier.mean, "std": Classifier.std}
+
+
 def _checked(given: dict[str, Any]) -> dict[str, Any]:
     """The settings that were given, checked."""
     given = {k: v for k, v in given.items() if v is not None}
     size = given.get("input_size", (3, 1, 1))
-    if len(size) != 3 or not all(isinstance(n, int) and n > 0 for n in size):
-        raise ValueError(f"input_size is (channels, rows, columns); got {size}. Pass e.g. (3, 224, 224).")
+    if not isinstance(size, Sequence) or len(size) != 3 or not all(isinstance(n, int) and n > 0 for n in size):
+        raise ValueError(f"input_size is (channels, rows, columns) or one side; got {size!r}. Pass e.g. (3, 224, 224).")
     for key in ("mean", "std"):
         values = tuple(given.get(key, (1.0,) * size[0]))
         if len(values) != size[0] or (key == "std" and min(values) <= 0):
@@ -172,9 +185,13 @@ def _device(device: str | torch.device | None) -> torch.device:
         return torch.device(best)
     try:
         found = torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:  # torch asserts that it was built for CUDA
-        why = str(error).strip().splitlines()[0]
-        raise ValueError(f"a device is needed; {str(device)!r} is not there: {why}. Take 'cpu'.") from error
+    except (RuntimeError, AssertionError, TypeError) as error:  # torch asserts that it was built for CUDA
+        here = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+        raise ValueError(
+            f"a device is needed; {str(device)!r} is not there. A GPU is called 'cuda' (NVIDIA, AMD) or 'mps' (Apple); "
+            f"here there is {' and '.join(repr(name) for name, there in here.items() if there)}. Leave device out to "
+            f"take the best."
+        ) from error
     return found.device
 
 
