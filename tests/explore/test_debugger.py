@@ -131,6 +131,19 @@ def test_a_class_blind_method_is_refused(tmp_path):
         vl.debug(classifier(), tmp_path, method="rollout")
 
 
+def test_training_photographs_and_other_names_on_the_command_line(tmp_path, monkeypatch):
+    monkeypatch.setattr("vizlib.models.load.load", lambda name, **_: classifier(name))
+    photos, training = (vl.data.shortcuts(8, seed=s, size=32).save(tmp_path / f"photos{s}") for s in (0, 1))
+    for folder in (photos, training):
+        (folder / "disc").rename(folder / "ball")
+    options = ["--out", str(tmp_path / "r.html"), "--results", str(tmp_path / "out"), "--near", str(training)]
+    assert main(["debug", "zoo/vit", str(photos), *options]) == 2  # the model has no balls
+    assert main(["debug", "zoo/vit", str(photos), *options, "--label", "ball=disc", "--label", "star=3"]) == 0
+    assert "Nearest photographs among 8 others" in (tmp_path / "r.html").read_text("utf-8")
+    with pytest.raises(SystemExit):
+        main(["debug", "zoo/vit", str(photos), "--label", "ball"])
+
+
 def test_on_the_command_line(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("vizlib.models.load.load", lambda name, **_: classifier(name))
     photos = vl.data.shortcuts(8, size=32).save(tmp_path / "photos")

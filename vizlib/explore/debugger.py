@@ -20,6 +20,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from vizlib import data
+from vizlib.dataset.evaluating import validation
 from vizlib.dataset.finding import Mistakes, mistakes
 from vizlib.dataset.grouping import Neighbours
 from vizlib.dataset.maps import explain as explain_rows
@@ -244,8 +245,8 @@ def debug(
 
     Args:
         models: names as in `load`, classifiers or modules, one, a list, or a dict of names of your own.
-        photos: what `dataset.predict` takes, on which the models were not trained. A photo set with val/ beside
-            train/: the former.
+        photos: what `dataset.predict` takes, on which the models were not trained. Of a photo set, a folder or an
+            archive with train/ and val/, the latter.
         out: folder in which each model's results are kept; the same call again goes on from there.
         method: of the maps; one that speaks about a class.
         boxes: where the objects are, as for `dataset.locate`; default: boxes.csv of the photo set, where there is one.
@@ -291,13 +292,11 @@ def _reference(clf: Classifier, near: Any, out: Path, options: dict[str, Any]) -
 
 def _photo_set(photos: Any, boxes: Any) -> tuple[Any, Any]:
     """The validation photographs of a photo set, and its boxes."""
-    if not isinstance(photos, str | os.PathLike) or "://" in str(photos):
-        return photos, boxes
-    folder = Path(photos).expanduser()
-    if (folder / "train").is_dir() and (folder / "val").is_dir():
-        known = folder / "boxes.csv"
-        return str(folder / "val"), known if boxes is None and known.is_file() else boxes
-    return photos, boxes
+    chosen = validation(photos)
+    if chosen is photos or boxes is not None:
+        return chosen, boxes
+    known = Path(chosen).parent / "boxes.csv"
+    return chosen, known if known.is_file() else None
 
 
 def _cells(clf: Classifier, x: Tensor, method: str, predicted: int, label: int) -> tuple[Heatmap | str, ...]:
