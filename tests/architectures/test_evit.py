@@ -3,7 +3,7 @@
 import pytest
 import tiny
 import torch
-from timm.models.vision_transformer import VisionTransformer
+from timm.models.vision_transformer import ParallelScalingBlock, VisionTransformer
 from torch import nn
 
 from vizlib.capture.trace import trace
@@ -37,11 +37,24 @@ def test_default_stages_are_the_quarters_and_the_share_is_taken_each_time():
     assert [left.shape[1] for left in run.kept.values()] == [8, 8, 4, 4, 2, 2]
 
 
+def test_queries_keys_and_values_are_computed_once():
+    model, runs = EViT(vit(), 0.5).eval(), []
+    for block in model.vit.blocks:
+        block.attn.qkv.register_forward_hook(lambda *_: runs.append(1))
+    model(tiny.images(1))
+    assert len(runs) == len(model.vit.blocks)
+
+
+def other_blocks() -> VisionTransformer:
+    return VisionTransformer(32, 8, embed_dim=16, depth=2, num_heads=2, block_fn=ParallelScalingBlock)
+
+
 @pytest.mark.parametrize(
     ("build", "message"),
     [
         (lambda: EViT(nn.Linear(3, 3)), "got Linear"),
         (lambda: EViT(tiny.distilled()), "class token alone"),
+        (lambda: EViT(other_blocks()), "this ViT has others"),
         (lambda: EViT(vit(), 0.0), r"in \(0, 1\]; got 0.0"),
         (lambda: EViT(vit(), 0.5, stages=(0,)), r"blocks from 1 to 3; got \(0,\)"),
     ],

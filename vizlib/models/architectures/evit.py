@@ -19,11 +19,28 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from timm.models.vision_transformer import VisionTransformer
+import torch.nn.functional as F
+from timm.layers import Attention
+from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 
 from vizlib.models.architectures.dynamic_vit import TokenKeeper
 from vizlib.types import Classifier
+
+
+class ScoredAttention(nn.Module):
+    """A block's own attention, which also tells how much the class token looks at each patch."""
+
+    def forward(self, attention: Any, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Tokens x (b, 1 + n, c) -> (b, 1 + n, c); scores (b, n), mean over heads."""
+        qkv = attention.qkv(x).unflatten(-1, (3, attention.num_heads, -1))  # (b, 1 + n, 3, a, d)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (b, a, 1 + n, d)
+        q, k = attention.q_norm(q), attention.k_norm(k)
+        looks = (q[:, :, :1] @ k.transpose(2, 3) * attention.scale).softmax(-1)  # (b, a, 1, 1 + n)
+        dropout = attention.attn_drop.p if self.training else 0.0
+        seen = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, scale=attention.scale)
+        seen = attention.norm(seen.transpose(1, 2).flatten(2))  # (b, 1 + n, a, d) -> (b, 1 + n, a·d)
+        return attention.proj_drop(attention.proj(seen)), looks[:, :, 0, 1:].mean(1)
 
 
 class EViT(nn.Module):
@@ -35,7 +52,7 @@ class EViT(nn.Module):
         stages: blocks before which patches are dropped; by default after each quarter of the blocks.
 
     Raises:
-        ValueError: no such ViT, a share outside (0, 1], or a stage that is no block or the first.
+        ValueError: no such ViT or blocks, a share outside (0, 1], or a stage that is no block or the first.
     """
 
     def __init__(self, vit: nn.Module, keep: float = 0.7, stages: Sequence[int] = ()) -> None:
@@ -49,6 +66,12 @@ class EViT(nn.Module):
         self.stages = tuple(stages) or tuple(sorted({max(1, depth * quarter // 4) for quarter in (1, 2, 3)}))
         if not all(0 < stage < depth for stage in self.stages):
             raise ValueError(f"stages are blocks from 1 to {depth - 1}; got {self.stages}.")
+        if not all(_is_plain(block) for block in vit.blocks):
+            raise ValueError(
+                "blocks of norm, ungated attention, norm and MLP are needed; this ViT has others. Take timm's "
+                "vit_…, deit_… or zoo/vit."
+            )
+        self.scored = nn.ModuleList(ScoredAttention() for _ in self.stages)
         self.token_keeper = nn.ModuleList(TokenKeeper() for _ in self.stages)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -62,9 +85,13 @@ class EViT(nn.Module):
                 stage = self.stages.index(index)
                 count = max(1, int(n * self.keep ** (stage + 1)))
                 x, patches = self.token_keeper[stage](x, score, patches, count)
-            if index + 1 in self.stages:
-                score = class_attention(block, x)
-            x = block(x)
+            if index + 1 not in self.stages:
+                x = block(x)
+                continue
+            attend = self.scored[self.stages.index(index + 1)]
+            seen, score = attend(block.attn, block.norm1(x))
+            x = x + block.drop_path1(block.ls1(seen))
+            x = x + block.drop_path2(block.ls2(block.mlp(block.norm2(x))))
         logits: Tensor = vit.forward_head(vit.norm(x))
         return logits
 
@@ -75,11 +102,5 @@ def dropping(clf: Classifier, keep: float = 0.7, stages: Sequence[int] = ()) -> 
     return replace(clf, module=module, name=f"{clf.name}, keep {keep:g}")
 
 
-def class_attention(block: Any, x: Tensor) -> Tensor:
-    """How much the class token looks at each patch, mean over heads: tokens x (b, 1 + n, c) -> (b, n)."""
-    attention = block.attn
-    qkv = attention.qkv(block.norm1(x)).unflatten(-1, (3, attention.num_heads, -1))  # (b, 1 + n, 3, a, d)
-    q, k, _ = qkv.permute(2, 0, 3, 1, 4)  # each (b, a, 1 + n, d)
-    q, k = attention.q_norm(q[:, :, :1]), attention.k_norm(k)
-    weights = (q @ k.transpose(2, 3) * attention.scale).softmax(-1)  # (b, a, 1, 1 + n)
-    return weights[:, :, 0, 1:].mean(1)
+def _is_plain(block: nn.Module) -> bool:
+    return isinstance(block, Block) and isinstance(block.attn, Attention) and block.attn.gate is None
