@@ -1,9 +1,40 @@
 """MobileViTv3: unfolding, and the fusion of local, global and input features."""
 
+import pytest
+import timm
 import torch
 import torch.nn.functional as F
+from timm.models.vision_transformer import Block
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
 from vizlib.models.architectures.mobilevit_v3 import MobileViTv3Block, fold, unfold
+from vizlib.models.architectures.registry import build
+
+# 10⁶ multiplications: the papers' tables (arXiv 2209.15159, 2110.02178)
+PUBLISHED = {
+    "mobilevitv3_xxs": 289, "mobilevitv3_xs": 927, "mobilevitv3_s": 1841,
+    "mobilevit_xxs": 364, "mobilevit_xs": 986, "mobilevit_s": 2009,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_the_papers_count_is_ours_but_for_the_products_of_attention(name):
+    """They come out with n · d² for each product over n tokens, in place of n² · d."""
+    with torch.device("meta"):
+        model = (build if "v3" in name else timm.create_model)(name).eval().requires_grad_(False)
+    less = []
+
+    def note(_block, inputs):
+        b, n, d = inputs[0].shape
+        less.append(2 * b * (n * n * d - n * d * d))
+
+    for module in model.modules():
+        if isinstance(module, Block):
+            module.register_forward_pre_hook(note)
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+        model(torch.zeros(1, 3, 256, 256, device="meta"))
+    assert (counter.get_total_flops() / 2 - sum(less)) / 1e6 == pytest.approx(PUBLISHED[name], rel=0.01)
 
 
 def test_unfolding_groups_the_cells_at_one_place_of_their_patches():

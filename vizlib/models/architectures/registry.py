@@ -31,7 +31,8 @@ class Architecture:
         builder: (**options) -> module with random weights.
         paper: short title; year, arxiv: of its first version.
         parameters: of the module as built without options.
-        gmacs: 10⁹ multiplications of one image of the input size (convolutions and matrix products).
+        gmacs: 10⁹ multiplications of one image of the input size (convolutions and matrix products), as counted here;
+            MobileViTv3's paper counts others, see mobilevit_v3.py.
         top1: published ImageNet-1k accuracy in percent, from the authors' repository, else from the paper;
             None where nothing was published.
         input_size: pixels of the square image; crop: its share of the resized photograph; interpolation: how
