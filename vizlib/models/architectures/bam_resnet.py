@@ -40,7 +40,7 @@ class ChannelBranch(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.gate_c(x.mean((2, 3)))[:, :, None, None]
+        return self.gate_c(x.mean((2, 3)))[:, :, None, None]  # (b, c) -> (b, c, 1, 1)
 
 
 class SpatialBranch(nn.Module):
@@ -92,7 +92,7 @@ class BAMResNet(ResNet):
         x = self.bam2(self.layer2(x))  # (b, c, h/8, w/8)
         x = self.bam3(self.layer3(x))  # (b, 2·c, h/16, w/16)
         x = self.layer4(x)  # (b, 4·c, h/32, w/32)
-        return self.fc(self.avgpool(x).flatten(1))
+        return self.fc(self.avgpool(x).flatten(1))  # (b, 4·c, 1, 1) -> (b, 4·c) -> (b, num_classes)
 
 
 def resnet18_bam(**options: Any) -> BAMResNet:

@@ -75,7 +75,7 @@ class BigBirdAttention(nn.Module):
     def implied_matrix(self, q: Tensor, k: Tensor) -> Tensor:
         """The matrix applied to v, 0 outside the pattern: q, k (b, a, n, d) -> (b, a, n, n)."""
         self._check(k)
-        scores = q @ k.transpose(2, 3) * q.shape[-1] ** -0.5
+        scores = q @ k.transpose(2, 3) * q.shape[-1] ** -0.5  # (b, a, n, n)
         return scores.masked_fill(~self.mask, float("-inf")).softmax(-1)
 
     def _check(self, k: Tensor) -> None:

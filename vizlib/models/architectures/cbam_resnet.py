@@ -35,7 +35,7 @@ class ChannelGate(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         gate = torch.sigmoid(self.mlp(x.mean((2, 3))) + self.mlp(x.amax((2, 3))))  # (b, c)
-        return x * gate[:, :, None, None]
+        return x * gate[:, :, None, None]  # gate (b, c, 1, 1)
 
 
 class SpatialGate(nn.Module):

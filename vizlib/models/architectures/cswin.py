@@ -48,7 +48,8 @@ class StripeAttention(nn.Module):
         bands, lanes = (r + below) // rows, (s + right) // columns  # windows down and across, g together
 
         def windows(t: Tensor) -> Tensor:
-            t = t.view(b, bands, rows, lanes, columns, c).permute(0, 1, 3, 5, 2, 4)
+            t = t.view(b, bands, rows, lanes, columns, c)  # r = bands · rows, s = lanes · columns
+            t = t.permute(0, 1, 3, 5, 2, 4)  # (b, bands, lanes, c, rows, columns)
             return t.reshape(-1, c, rows, columns)  # (b·g, c, rows, columns)
 
         def split_heads(t: Tensor) -> Tensor:
@@ -61,17 +62,17 @@ class StripeAttention(nn.Module):
             mask = real_keys((r, s), (bands, rows, lanes, columns), q.device).repeat(b, 1, 1, 1)
         out = F.scaled_dot_product_attention(split_heads(q), split_heads(k), split_heads(v), attn_mask=mask)
         out = out + split_heads(self.get_v(v))
-        out = out.transpose(1, 2).reshape(b, bands, lanes, rows, columns, c)  # heads side by side
-        out = out.transpose(2, 3).reshape(b, bands * rows, lanes * columns, c)  # windows back to the grid
+        out = out.transpose(1, 2).reshape(b, bands, lanes, rows, columns, c)  # from (b·g, n, a, d)
+        out = out.transpose(2, 3).reshape(b, bands * rows, lanes * columns, c)  # from (b, bands, rows, lanes, …)
         return out[:, :r, :s]
 
 
 def real_keys(grid: tuple[int, int], split: tuple[int, int, int, int], device: torch.device) -> Tensor:
     """Which slots of each window hold a token of the grid (r, s) and not padding: (g, 1, 1, n) bool."""
     bands, rows, lanes, columns = split
-    row = torch.arange(bands * rows, device=device).view(bands, 1, rows, 1) < grid[0]
-    column = torch.arange(lanes * columns, device=device).view(1, lanes, 1, columns) < grid[1]
-    return (row & column).reshape(bands * lanes, 1, 1, rows * columns)
+    row = torch.arange(bands * rows, device=device).view(bands, 1, rows, 1) < grid[0]  # (bands, 1, rows, 1)
+    column = torch.arange(lanes * columns, device=device).view(1, lanes, 1, columns) < grid[1]  # (1, lanes, 1, columns)
+    return (row & column).reshape(bands * lanes, 1, 1, rows * columns)  # (g, 1, 1, n) of (bands, lanes, rows, columns)
 
 
 class CSWinBlock(nn.Module):
@@ -95,7 +96,7 @@ class CSWinBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """x (b, r, s, c) -> (b, r, s, c)."""
         q, k, v = self.qkv(self.norm1(x)).chunk(3, -1)  # each (b, r, s, c)
-        parts = zip(*(t.chunk(len(self.attns), -1) for t in (q, k, v)), strict=True)  # by branch
+        parts = zip(*(t.chunk(len(self.attns), -1) for t in (q, k, v)), strict=True)  # by branch: (b, r, s, c/2)
         seen = [attend(*part) for attend, part in zip(self.attns, parts, strict=True)]
         x = x + self.drop_path(self.proj(torch.cat(seen, -1)))
         return x + self.drop_path(self.mlp(self.norm2(x)))
@@ -105,7 +106,7 @@ class ToGrid(nn.Module):
     """Convolution features (b, c, r, s) -> tokens (b, r, s, c)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return x.permute(0, 2, 3, 1)
+        return x.permute(0, 2, 3, 1)  # (b, r, s, c)
 
 
 class Merge(nn.Module):
@@ -119,7 +120,7 @@ class Merge(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """x (b, r, s, c) -> (b, ⌈r/2⌉, ⌈s/2⌉, out)."""
         x = self.conv(x.permute(0, 3, 1, 2))  # (b, out, ⌈r/2⌉, ⌈s/2⌉)
-        return self.norm(x.permute(0, 2, 3, 1))
+        return self.norm(x.permute(0, 2, 3, 1))  # (b, ⌈r/2⌉, ⌈s/2⌉, out)
 
 
 class CSWin(nn.Module):

@@ -51,7 +51,7 @@ class Predictor(nn.Module):
         local, pooled = self.in_conv(x).chunk(2, -1)  # (b, n, c/2) each
         weight = decision[..., None]  # (b, n, 1)
         pooled = (pooled * weight).sum(1, keepdim=True) / weight.sum(1, keepdim=True)  # (b, 1, c/2)
-        return self.out_conv(torch.cat([local, pooled.expand_as(local)], -1))
+        return self.out_conv(torch.cat([local, pooled.expand_as(local)], -1))  # (b, n, c) -> (b, n, 2)
 
 
 class TokenKeeper(nn.Module):
@@ -89,8 +89,9 @@ class Attention(nn.Module):
         if decision is None:
             seen = F.scaled_dot_product_attention(q, k, v)
         else:
-            seen = masked_softmax(q @ k.transpose(2, 3) * q.shape[-1] ** -0.5, decision) @ v
-        return self.proj(seen.transpose(1, 2).flatten(2))  # (b, n, a·d)
+            scores = q @ k.transpose(2, 3) * q.shape[-1] ** -0.5  # (b, a, n, n)
+            seen = masked_softmax(scores, decision) @ v  # (b, a, n, d)
+        return self.proj(seen.transpose(1, 2).flatten(2))  # (b, n, a, d) -> (b, n, a·d = c)
 
 
 def masked_softmax(scores: Tensor, decision: Tensor, eps: float = 1e-6) -> Tensor:
@@ -168,7 +169,8 @@ class DynamicViT(nn.Module):
         """Image (b, 3, h, w) -> logits (b, num_classes); in training also each stage's decisions (b, n)."""
         x = self.patch_embed(x)  # (b, c, r, s)
         positions = resample_abs_pos_embed(self.pos_embed, list(x.shape[2:]))
-        x = torch.cat([self.cls_token.expand(len(x), -1, -1), x.flatten(2).transpose(1, 2)], 1) + positions
+        x = x.flatten(2).transpose(1, 2)  # (b, c, n) -> (b, n, c)
+        x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], 1) + positions  # (b, 1 + n, c)
         return self._train_on(x) if self.training else self.head(self.norm(self._prune(x))[:, 0])
 
     def _prune(self, x: Tensor) -> Tensor:

@@ -47,7 +47,7 @@ class ExactAttention(nn.Module):
 
     def implied_matrix(self, q: Tensor, k: Tensor) -> Tensor:
         """q, k (b, a, n, d) -> (b, a, n, n), rows sum to 1."""
-        return (q @ k.transpose(2, 3) * q.shape[-1] ** -0.5).softmax(-1)
+        return (q @ k.transpose(2, 3) * q.shape[-1] ** -0.5).softmax(-1)  # k as (b, a, d, n)
 
 
 class MultiHead(nn.Module):
@@ -63,12 +63,12 @@ class MultiHead(nn.Module):
     def split(self, x: Tensor) -> tuple[Tensor, ...]:
         """x (b, n, c) -> q, k, v, each (b, a, n, d)."""
         qkv = self.qkv(x).unflatten(-1, (3, self.heads, -1))  # (b, n, 3, a, d)
-        return qkv.permute(2, 0, 3, 1, 4).unbind(0)
+        return qkv.permute(2, 0, 3, 1, 4).unbind(0)  # (3, b, a, n, d) apart
 
     def forward(self, x: Tensor) -> Tensor:
         """x (b, n, c) -> (b, n, c)."""
         seen = self.attend(*self.split(x))  # (b, a, n, d)
-        return self.proj(seen.transpose(1, 2).flatten(2))  # heads side by side: a·d = c
+        return self.proj(seen.transpose(1, 2).flatten(2))  # (b, n, a, d) -> (b, n, a·d = c)
 
 
 class Block(nn.Module):
@@ -136,7 +136,8 @@ class EfficientViT(nn.Module):
         """Image (b, 3, h, w) -> tokens with positions (b, 1 + r·s, c)."""
         x = self.patch_embed(x)  # (b, c, r, s)
         positions = resample_abs_pos_embed(self.pos_embed, list(x.shape[2:]), list(self.grid))
-        return torch.cat([self.cls_token.expand(len(x), -1, -1), x.flatten(2).transpose(1, 2)], 1) + positions
+        x = x.flatten(2).transpose(1, 2)  # (b, c, r·s) -> (b, r·s, c)
+        return torch.cat([self.cls_token.expand(len(x), -1, -1), x], 1) + positions
 
     def forward(self, x: Tensor) -> Tensor:
         """Image (b, 3, h, w) -> logits (b, num_classes)."""

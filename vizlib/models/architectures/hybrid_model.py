@@ -76,7 +76,8 @@ class HybridModel(nn.Module):
         """Image (b, 3, h, w) -> logits (b, num_classes)."""
         x = self.project(self.backbone(x))  # (b, dim, r, s)
         positions = resample_abs_pos_embed(self.pos_embed, list(x.shape[2:]), num_prefix_tokens=0)
-        x = self.transformer(x.flatten(2).transpose(1, 2) + positions)  # (b, r·s, dim)
+        x = x.flatten(2).transpose(1, 2) + positions  # (b, dim, r·s) -> (b, r·s, dim)
+        x = self.transformer(x)
         return self.head(x.mean(1))
 
 

@@ -137,7 +137,8 @@ class LVViT(nn.Module):
         x = self.norm(self.blocks(x + resample_abs_pos_embed(self.pos_embed, [r, s])))
         logits, dense = self.head(x[:, 0]), self.aux_head(x[:, 1:])
         if self.training:
-            return logits, mix(dense.unflatten(1, (r, s)), box).flatten(1, 2), box
+            dense = mix(dense.unflatten(1, (r, s)), box)  # (b, r, s, num_classes)
+            return logits, dense.flatten(1, 2), box  # patches in a row again: (b, r·s, num_classes)
         return logits + 0.5 * dense.amax(1)
 
 

@@ -30,8 +30,8 @@ def orthogonal_gaussian(m: int, d: int, generator: torch.Generator | None = None
     """m vectors, each distributed as N(0, I_d), orthogonal to each other within blocks of d: (m, d)."""
     gaussian = torch.randn(-(-m // d), d, d, generator=generator, device="cpu")  # (blocks, d, d)
     q, r = torch.linalg.qr(gaussian)
-    q = q * r.diagonal(dim1=1, dim2=2).sign().unsqueeze(1)  # or the signs of q would not be drawn evenly
-    directions = q.transpose(1, 2).reshape(-1, d)[:m]  # orthonormal rows
+    signs = r.diagonal(dim1=1, dim2=2).sign().unsqueeze(1)  # (blocks, 1, d); or q's would not be drawn evenly
+    directions = (q * signs).transpose(1, 2).reshape(-1, d)[:m]  # (m, d), rows orthonormal within blocks
     lengths = torch.randn(m, d, generator=generator, device="cpu").norm(dim=1, keepdim=True)
     return directions * lengths
 
@@ -55,7 +55,7 @@ class LinearAttention(nn.Module):
 
     def implied_matrix(self, q: Tensor, k: Tensor) -> Tensor:
         """What `forward` applies to v, made: features (b, a, n, m) -> (b, a, n, n), rows sum to 1."""
-        product = q @ k.transpose(2, 3)
+        product = q @ k.transpose(2, 3)  # (b, a, n, n)
         return product / (product.sum(-1, keepdim=True) + self.epsilon)
 
 

@@ -33,12 +33,13 @@ from vizlib.models.architectures.performer import LinearAttention, log_features
 def soft_split(x: Tensor, kernel: int, stride: int, padding: int) -> tuple[Tensor, tuple[int, int]]:
     """Overlapping squares of an image (b, c, h, w) as tokens (b, r·s, c·kernel²), and their grid (r, s)."""
     r, s = ((size + 2 * padding - kernel) // stride + 1 for size in x.shape[-2:])
-    return F.unfold(x, kernel, padding=padding, stride=stride).transpose(1, 2), (r, s)
+    squares = F.unfold(x, kernel, padding=padding, stride=stride)  # (b, c·kernel², r·s)
+    return squares.transpose(1, 2), (r, s)
 
 
 def restructurise(tokens: Tensor, grid: tuple[int, int]) -> Tensor:
     """Tokens (b, r·s, c) back to a grid (b, c, r, s)."""
-    return tokens.transpose(1, 2).unflatten(2, grid)
+    return tokens.transpose(1, 2).unflatten(2, grid)  # (b, c, r·s) -> (b, c, r, s)
 
 
 class TokenPerformer(nn.Module):
@@ -60,7 +61,7 @@ class TokenPerformer(nn.Module):
         """x (b, n, wide) -> (b, n, dim)."""
         k, q, v = self.kqv(self.norm1(x)).unsqueeze(1).chunk(3, -1)  # one head: each (b, 1, n, dim)
         seen = self.attend(log_features(q, self.w).exp(), log_features(k, self.w).exp(), v)
-        x = (v + self.proj(seen)).squeeze(1)
+        x = (v + self.proj(seen)).squeeze(1)  # (b, n, dim)
         return x + self.mlp(self.norm2(x))
 
 
@@ -77,7 +78,7 @@ class TokenAttention(nn.Module):
         """x (b, n, wide) -> (b, n, dim)."""
         q, k, v = self.qkv(x).unsqueeze(1).chunk(3, -1)  # one head: each (b, 1, n, dim)
         seen = F.scaled_dot_product_attention(q, k, v, scale=self.scale)
-        return (v + self.proj(seen)).squeeze(1)
+        return (v + self.proj(seen)).squeeze(1)  # (b, n, dim)
 
 
 class TokenTransformer(nn.Module):
@@ -116,7 +117,7 @@ class TokensToToken(nn.Module):
 
 def sinusoid(positions: int, dim: int) -> Tensor:
     """Position code (1, positions, dim): sine in even, cosine in odd channels of pos / 10000^(2⌊j/2⌋/dim)."""
-    position = torch.arange(positions, dtype=torch.float64)[:, None]
+    position = torch.arange(positions, dtype=torch.float64)[:, None]  # (positions, 1)
     channel = torch.arange(dim, dtype=torch.float64)
     angle = position / 10000 ** (2 * (channel // 2) / dim)  # (positions, dim)
     return torch.where(channel % 2 == 0, angle.sin(), angle.cos()).float()[None]
