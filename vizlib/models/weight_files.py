@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import pickle
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
@@ -52,24 +53,34 @@ def _read(path: Path) -> Any:
         with torch.serialization.safe_globals(_harmless()):
             return torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, pickle.UnpicklingError, EOFError, RuntimeError) as error:
-        reason = str(error).partition("\n")[0] or "it is empty"
-        raise ValueError(
-            f"a file of tensors is needed; {path.name} is not read as one ({reason}). "
-            "Fetch it again, or save its state dict alone: a file that needs code to be run is not loaded."
-        ) from error
+        raise ValueError(f"a file of tensors is needed; {path.name} {_reason(error)}.") from error
+
+
+def _reason(error: Exception) -> str:
+    """What is wrong with a file and what to do, in place of torch's advice to run whatever it holds."""
+    foreign = re.search(r"GLOBAL (\S+) was not", str(error))
+    if foreign:
+        return f"also holds {foreign[1]}, and to read that would run its code. Save the model's state_dict() alone"
+    if isinstance(error, SafetensorError):
+        return f"is no whole safetensors file: {str(error).rstrip('.')}. Fetch it again"
+    if isinstance(error, EOFError):
+        return "is empty or cut off. Fetch it again"
+    return "is cut off, or not written by torch.save. Fetch it again"
 
 
 def _harmless() -> list[Any]:
     """What training scripts store beside the weights: arguments, paths, NumPy's numbers, by their names in the file."""
-    scalar = np.float64(0).__reduce__()[0]
+    scalar, array = (thing.__reduce__()[0] for thing in (np.float64(0), np.zeros(1)))
     numbers = {type(np.dtype(code)) for code in np.typecodes["AllInteger"] + np.typecodes["AllFloat"] + "?"}
     paths = [
         (kind, f"{room}.{name}")
         for room in ("pathlib", "pathlib._local")
         for name, kind in (("PosixPath", PurePosixPath), ("WindowsPath", PureWindowsPath))
     ]
-    scalars = [(scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
-    return [argparse.Namespace, *paths, *scalars, np.dtype, *numbers]
+    made = [
+        (maker, f"numpy.{core}.multiarray.{maker.__name__}") for core in ("core", "_core") for maker in (scalar, array)
+    ]
+    return [argparse.Namespace, *paths, *made, np.ndarray, np.dtype, *numbers]
 
 
 def _unwrap(found: Any, own: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
