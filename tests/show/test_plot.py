@@ -122,6 +122,24 @@ def test_a_grid_without_any_map_is_refused():
         plot.grid([["no", "no"]])
 
 
+def test_a_thing_of_another_kind_is_told_with_what_to_pass():
+    run = trace(tiny.classifier(tiny.vit()), tiny.images(1))
+    one = heatmap([[[1.0, 2.0]]])
+    names = r"Attention; got Trace\. Pass .*attentions\[NAME\], one of: blocks\.0\.attn, blocks\.1\.attn\.$"
+    for call, message in (
+        (lambda: plot.heads(run), names),
+        (lambda: plot.query(run, (0.5, 0.5)), names),
+        (lambda: plot.heads(run.attentions), "Attention; got Named"),
+        (lambda: plot.overlay([one]), r"Heatmap; got list\. Pass what vl\.explain returns"),
+        (lambda: plot.contrast(run), "Heatmap; got Trace"),
+        (lambda: plot.gates(one), "Trace; got Heatmap"),
+        (lambda: plot.grid(one), "a list of maps per model"),
+        (lambda: plot.grid([one, one]), "a list of maps per model"),
+    ):
+        with pytest.raises(TypeError, match=message):
+            call()
+
+
 def test_heads_share_a_scale_and_show_each_head_of_the_class_token():
     run = trace(tiny.classifier(tiny.vit()), tiny.images(1))
     attention = run.attentions["blocks.1.attn"]

@@ -63,6 +63,7 @@ def overlay(
         title: instead of model, method, label and score.
     """
     ax = plt.subplots(layout="constrained")[1] if ax is None else ax
+    _must_be(heatmap, Heatmap, "Pass what vl.explain returns; of several layers, one of its list")
     values = one_map(heatmap, photo, target)
     shades = scale if isinstance(scale, Scale) else scale_of(values, scale)
     draw_photograph(ax, heatmap.image[photo] if background is None else background, colour)
@@ -80,6 +81,7 @@ def contrast(heatmap: Heatmap, photo: int = 0, ax: Axes | None = None, **options
         heatmap: a signed map, e.g. from `vizlib.contrast`.
         options: as in `overlay`.
     """
+    _must_be(heatmap, Heatmap, "Pass what vl.contrast returns; of several layers, one of its list")
     own = {"scale": scale_of(one_map(heatmap, photo, options.get("target", 0)), signed=True)}
     return overlay(heatmap, photo, ax, **own | options)
 
@@ -112,6 +114,8 @@ def grid(
     Raises:
         ValueError: the rows differ in length, or there is no map at all.
     """
+    if isinstance(heatmaps, Heatmap) or any(isinstance(row, Heatmap | str) for row in heatmaps):
+        raise TypeError("a grid needs a list of maps per model; got maps alone. Pass a list of lists, [[map, map], …].")
     found = [cell for row in heatmaps for cell in row if isinstance(cell, Heatmap)]
     lengths = {len(row) for row in heatmaps}
     if len(lengths) != 1 or not (found or backgrounds):
@@ -159,6 +163,7 @@ def heads(
     Returns:
         One axes per head; those left over are switched off.
     """
+    _must_be(attention, Attention, "Pass one operation, vl.trace(clf, photo).attentions[NAME]")
     asked = _default_query(attention) if query is None else query
     maps = [attention.heatmap(asked, head)[photo] for head in range(attention.heads)]
     if axes is None:
@@ -196,6 +201,7 @@ def query(
         head: one head, or None for the mean over heads.
         options: as in `overlay`.
     """
+    _must_be(attention, Attention, "Pass one operation, vl.trace(clf, photo).attentions[NAME]")
     heatmap = attention.heatmap(point, head)[photo]
     which = "mean of heads" if head is None else f"head {head}"
     title = f"{attention.model} · {attention.name}\n{_words(point)}, {which}"
@@ -224,6 +230,7 @@ def gates(
     Raises:
         ValueError: the trace has no gates.
     """
+    _must_be(trace, Trace, "Pass what vl.trace returns")
     if not trace.gates:
         raise ValueError(
             f"a drawing of gates needs a model with gates (SE, ECA, CBAM …); {trace.model} has none. "
@@ -257,6 +264,14 @@ def one_map(heatmap: Heatmap, photo: int = 0, target: int = 0) -> Tensor:
             f"Count from 0."
         )
     return values[photo] if values.ndim == 3 else values[photo, target]
+
+
+def _must_be(given: Any, kind: type, do: str) -> None:
+    """Raises TypeError for anything else; of a trace, with the names of its operations."""
+    if isinstance(given, kind):
+        return
+    names = f", one of: {', '.join(given.attentions)}" if isinstance(given, Trace) and given.attentions else ""
+    raise TypeError(f"a drawing of this needs {kind.__name__}; got {type(given).__name__}. {do}{names}.")
 
 
 def _gate(ax: Axes, gate: Gate, trace: Trace, photo: int, style: str, options: dict[str, Any]) -> None:
