@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 AttentionKind = Literal["spatial", "channel", "pooling", "linear", "batch"]
 GateKind = Literal["channel", "spatial", "axis", "path", "full", "head"]
+# Attention written without softmax() or a fused function is not recognised: none seen does not mean none there
+UNSEEN = "no attention operation that was seen (one written without softmax is not)"
 Target = int | str | Tensor | Callable[[Tensor], Tensor] | Sequence[Any]
 
 
@@ -164,6 +166,11 @@ class Trace:
     gradient: Tensor | None = None
     kept: dict[str, Tensor] = field(default_factory=dict)
     dense: Tensor | None = None
+
+    @property
+    def kinds(self) -> str:
+        """The kinds of its attention operations, in words."""
+        return ", ".join(sorted({a.kind for a in self.attentions.values()})) or UNSEEN
 
     def __post_init__(self) -> None:
         for name in ("attentions", "gates"):  # so that they print as tables

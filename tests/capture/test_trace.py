@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import tiny
 import torch
 from timm.models.crossvit import CrossVit
 from torch import Tensor, nn
 
+from vizlib.capture.summary import obstacles
 from vizlib.capture.trace import ablate, trace
+from vizlib.methods.table import explain
 from vizlib.models.architectures.lv_vit import LVViT
 
 MODELS = {
@@ -232,8 +236,41 @@ def test_heads_that_are_not_there(heads, message):
     clf, x = tiny.classifier(tiny.vit()), tiny.images(2)
     before = clf(x)
     with pytest.raises(ValueError, match=message), ablate(clf, heads):
-        clf(x)
+        pytest.fail("told when the block is entered, not when the model is run")
     assert torch.equal(clf(x), before)
+
+
+def test_heads_are_named_by_operation():
+    clf, x = tiny.classifier(tiny.vit()), tiny.images(1)
+    with pytest.raises(TypeError, match=r"heads by operation are needed.*got list"), ablate(clf, ["blocks.0.attn"]):
+        pass
+    with ablate(clf, {"blocks.0.attn": 1}):
+        one = clf(x)
+    with ablate(clf, {"blocks.0.attn": [1]}):
+        assert torch.equal(clf(x), one)
+
+
+class Handwritten(nn.Module):
+    """Attention with exp and a division in place of softmax."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 8, 8)
+        self.head = nn.Linear(8, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = self.stem(x).flatten(2).mT
+        shares = (tokens @ tokens.mT / 8).exp()
+        return self.head((shares / shares.sum(-1, keepdim=True) @ tokens).mean(1))
+
+
+def test_attention_that_cannot_be_seen_is_not_said_to_be_absent():
+    clf, x = tiny.classifier(Handwritten()), tiny.images(1)
+    told = r"no attention operation that was seen \(one written without softmax is not\)"
+    for method in ("rollout", "attention"):
+        with pytest.raises(RuntimeError, match=told):
+            explain(clf, x, method)
+    assert re.search(told, obstacles(clf, x)["attention"])
 
 
 def test_ablation_ends_with_an_exception():

@@ -140,5 +140,5 @@ def test_operations_without_places_are_left_out_and_none_is_an_error() -> None:
     assert heads(trace(spatial, channel))["layer"].tolist() == ["a"]
     with pytest.raises(ValueError, match="toy has channel"):
         heads(trace(channel))
-    with pytest.raises(ValueError, match="no attention at all"):
+    with pytest.raises(ValueError, match="no attention operation that was seen"):
         heads(trace())

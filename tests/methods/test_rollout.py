@@ -404,7 +404,7 @@ def test_two_streams_are_refused():
 
 def test_a_cnn_has_nothing_to_roll_out():
     clf = tiny.classifier(tiny.CNN())
-    with pytest.raises(RuntimeError, match="no attention operation with a softmax"):
+    with pytest.raises(RuntimeError, match="no attention operation that was seen"):
         rollout(trace(clf, tiny.images()))
 
 

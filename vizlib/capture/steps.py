@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from vizlib.capture.anatomy import Anatomy, Site
+from vizlib.types import UNSEEN
 
 
 def steps_of(anatomy: Anatomy) -> tuple[tuple[tuple[str, ...], ...], str]:
@@ -22,7 +23,7 @@ def steps_of(anatomy: Anatomy) -> tuple[tuple[tuple[str, ...], ...], str]:
     if not spatial:
         kinds = sorted({s.kind for s in anatomy.sites.values()})
         if not kinds:
-            return (), "it has no attention operation with a softmax"
+            return (), f"it has {UNSEEN}"
         return (), f"its attention is of kind {' and '.join(kinds)}: no matrix from places to places exists"
     obstacle = ""
     steps: list[list[Site]] = []

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from vizlib.capture.anatomy import Anatomy, study
 from vizlib.capture.steps import steps_of
 from vizlib.capture.target import cam_layer
-from vizlib.types import Classifier
+from vizlib.types import UNSEEN, Classifier
 
 Family = Literal["CNN", "Transformer", "hybrid", "MLP", "RNN"]
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -31,7 +31,7 @@ def family(clf: Classifier, size: tuple[int, int] | None = None) -> Family:
     With attention it is a Transformer, or a hybrid if it has at least two convolutions that reach beyond their stride
     and mix channels (one is a patch embedding), or as many depthwise ones as attention operations. Without, it is a CNN
     if any convolution reaches beyond its stride, else an RNN or an MLP. A softmax that only pools places into one
-    vector (global context) is no attention here.
+    vector (global context) is no attention here, and attention that is written without softmax is not seen.
     """
     anatomy = study(clf, probe(clf, size))
     operations = sum(s.kind != "pooling" or s.outputs.index.shape[-1] > 1 for s in anatomy.sites.values())
@@ -70,4 +70,4 @@ def _no_picture(anatomy: Anatomy) -> str:
     if any(s.keys.grid for s in anatomy.sites.values()):
         return ""
     kinds = sorted({s.kind for s in anatomy.sites.values()})
-    return f"its attention is {' and '.join(kinds)}: no keys in the image" if kinds else "it has no attention"
+    return f"its attention is {' and '.join(kinds)}: no keys in the image" if kinds else f"it has {UNSEEN}"

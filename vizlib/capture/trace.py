@@ -17,6 +17,7 @@ from vizlib.capture.anatomy import Anatomy, Site, is_alone, study
 from vizlib.capture.events import RawAttention, RawGate, Watcher
 from vizlib.capture.intercept import Interceptor
 from vizlib.capture.steps import steps_of
+from vizlib.capture.summary import probe
 from vizlib.capture.taps import cut, layout, scores
 from vizlib.capture.target import Follower, cam_layer, reading
 from vizlib.running import logits_of, unchanged
@@ -300,8 +301,13 @@ def ablate(clf: Classifier, heads: Mapping[str, Sequence[int]]) -> Iterator[Clas
         heads: attention operation -> heads, by the names and numbers that `trace` and `summary` use.
 
     Raises:
-        ValueError: no such operation or head (when the model is run).
+        ValueError: no such operation or head, at the classifier's own input size or at that of a later run.
+        TypeError: no mapping of names to heads.
     """
+    if not isinstance(heads, Mapping):
+        raise TypeError(f"heads by operation are needed, {{name: [0, 2]}}; got {type(heads).__name__}. See vl.summary.")
+    heads = {name: [each] if isinstance(each, int) else list(each) for name, each in heads.items()}
+    _check_heads(clf, study(clf, probe(clf)), heads)
 
     def silence(anatomy: Anatomy, batch: int) -> Watcher:
         _check_heads(clf, anatomy, heads)
@@ -317,4 +323,4 @@ def _check_heads(clf: Classifier, anatomy: Anatomy, heads: Mapping[str, Sequence
         count = sites[name].arrangement.heads
         for head in heads[name]:
             if not 0 <= head < count:
-                raise ValueError(f"{name} of {clf.name} has heads 0 to {count - 1}; got {head}.")
+                raise ValueError(f"{name} of {clf.name} has heads 0 to {count - 1}; got {head}. Name one of them.")

@@ -32,9 +32,8 @@ def heads(trace: Trace) -> pd.DataFrame:
     """
     spatial = [a for a in trace.attentions.values() if a.shares]
     if not spatial:
-        kinds = ", ".join(sorted({a.kind for a in trace.attentions.values()})) or "no attention at all"
         raise ValueError(
-            f"attention distance needs operations with weights over places; {trace.model} has {kinds}. "
+            f"attention distance needs operations with weights over places; {trace.model} has {trace.kinds}. "
             f"Name a model with spatial attention (vl.summary lists the operations)."
         )
     tables = []

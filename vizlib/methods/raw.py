@@ -7,7 +7,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from vizlib.types import Trace
+from vizlib.types import UNSEEN, Trace
 
 Query = tuple[float, float] | int | Literal["mean"]
 
@@ -46,7 +46,7 @@ def last_spatial(trace: Trace) -> str:
     """
     spatial = [name for name, op in trace.attentions.items() if op.keys.grid is not None]
     if not spatial:
-        found = ", ".join(f"{n} ({a.kind})" for n, a in trace.attentions.items()) or "no attention at all"
+        found = ", ".join(f"{n} ({a.kind})" for n, a in trace.attentions.items()) or UNSEEN
         raise RuntimeError(
             f"a picture of attention needs keys that lie in the image; {trace.model} has {found}. "
             f"Use a class activation map, such as 'gradcam'."

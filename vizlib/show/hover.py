@@ -80,9 +80,8 @@ def drawable(trace: Trace) -> list[Attention]:
     """
     found = [a for a in trace.attentions.values() if a.shares]
     if not found:
-        kinds = ", ".join(sorted({a.kind for a in trace.attentions.values()})) or "no attention at all"
         raise ValueError(
-            f"hovering needs attention over places of the image; {trace.model} has {kinds}. "
+            f"hovering needs attention over places of the image; {trace.model} has {trace.kinds}. "
             f"Compare its class activation maps instead: vl.compare(models, photo, methods=['gradcam'])."
         )
     return found
