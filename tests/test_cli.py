@@ -16,6 +16,8 @@ from torchvision import transforms
 from vizlib import cli
 from vizlib.commands import options, outputs
 from vizlib.methods.table import METHODS, contrast, explain
+from vizlib.models import zoo
+from vizlib.models.architectures.registry import architectures
 from vizlib.models.sources import SOURCES
 from vizlib.types import Classifier
 
@@ -49,7 +51,10 @@ def test_every_example_can_be_typed(command):
     lines = cli._examples(command)
     assert lines
     for line in lines:
-        assert cli.parser().parse_args(shlex.split(line)[1:]).run is command.run
+        words = shlex.split(line)[1:]
+        assert cli.parser().parse_args(words).run is command.run
+        assert {word for word in words if word.startswith("arch/")} <= {f"arch/{name}" for name in architectures()}
+        assert {word for word in words if word.startswith("zoo/")} <= {f"zoo/{name}" for name in zoo.trained()}
 
 
 def test_what_help_names_is_there(capsys):

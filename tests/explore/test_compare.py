@@ -41,6 +41,7 @@ def test_options_go_to_the_methods_that_have_them(models, found):
     key = ("coffee", "vit")
     assert torch.equal(other.heatmaps[*key, "gradcam"].values, found.heatmaps[*key, "gradcam"].values)
     assert not torch.equal(other.heatmaps[*key, "rollout"].values, found.heatmaps[*key, "rollout"].values)
+    assert [part.get_suptitle() for part in other.figure().subfigs] == ["coffee\nrollout: discard 0.5"]
     with pytest.raises(ValueError, match="got 'discard'"):
         compare(models[1], "coffee", "gradcam", discard=0.5)
 

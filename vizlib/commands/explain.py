@@ -51,7 +51,8 @@ def run(arguments: argparse.Namespace) -> int:
             told.add(reason)
             continue
         figure = _drawn(heatmap, models[model], photo, photos[photo], own[method])
-        path = outputs.write(figure, out, f"{photo}_{model}_{method}.png")
+        less = "" if arguments.against is None else f"_less_{arguments.against}"
+        path = outputs.write(figure, out, f"{photo}_{model}_{method}{less}.png")
         outputs.say(f"{_line(heatmap, photo)} · {path}")
         made += 1
     return 0 if made == len(steps) else 1 if made else 2

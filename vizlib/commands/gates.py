@@ -3,7 +3,7 @@
 examples:
   vizlib gates zoo/seresnet cat
   vizlib gates zoo/seresnet cat coffee --out gates
-  vizlib gates arch/cbam_resnet18 cat --weights random --out gates.png
+  vizlib gates arch/resnet18_cbam cat --weights random --out gates.png
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ def run(arguments: argparse.Namespace) -> int:
 
     for model, photo in outputs.progress(list(product(models, photos)), "gates"):
         found = trace(models[model], photos[photo])
-        path = outputs.write(gates(found)[0].figure, out, f"{photo}_{model}_gates.png")
+        figure = gates(found)[0].figure
+        figure.suptitle(f"{photo} · {model} · gates", fontsize=10)
+        path = outputs.write(figure, out, f"{photo}_{model}_gates.png")
         outputs.say(f"{model} · {photo} · {path}")
         for gate in found.gates.values():
             mean, low, high = (float(of()) for of in (gate.values.mean, gate.values.min, gate.values.max))

@@ -69,7 +69,7 @@ class Comparison:
         figure = Figure(figsize=inches, layout="constrained")
         parts = figure.subfigures(len(sheets), 1, squeeze=False, height_ratios=rows)
         for part, sheet in zip(parts[:, 0], sheets, strict=True):
-            part.suptitle(sheet.photo, weight="bold")
+            part.suptitle("\n".join(filter(None, (sheet.photo, sheet.note))), weight="bold")
             _draw(sheet, part.subplots(len(sheet.rows), columns, squeeze=False), options)
         return figure
 
@@ -162,12 +162,17 @@ def compare(
         made = replace(made, cells=cells, attention=attention_of(clf, x, made, limit) if limit else None)
         rows[photo].append(made)
         lines.append({"photo": photo, "model": model} | facts[model] | _line(made, methods))
-    sheets = tuple(Sheet(photo, methods, tuple(of_photo)) for photo, of_photo in rows.items())
+    note = "; ".join(f"{method}: {_words(chosen)}" for method, chosen in own.items() if chosen)
+    sheets = tuple(Sheet(photo, methods, tuple(of_photo), note) for photo, of_photo in rows.items())
     comparison = Comparison(pd.DataFrame(lines), sheets)
     if not comparison.heatmaps:
         reasons = dict.fromkeys(f"{model}, {m}: {why}" for (_, model, m), why in comparison.reasons.items())
         raise ValueError(f"compare needs at least one map; none could be made. {'; '.join(reasons)}")
     return comparison
+
+
+def _words(options: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in options.items())
 
 
 def _line(row: Row, methods: Sequence[str]) -> dict[str, Any]:

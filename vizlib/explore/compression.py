@@ -169,7 +169,7 @@ def compressed(
 
 def _known(way: str) -> Way:
     if way not in WAYS:
-        raise ValueError(f"a way to compress is needed; got {way!r}. Take one of: {', '.join(WAYS)}.")
+        raise ValueError(f"a way to compress is needed; got {way!r}. Take one of: {'; '.join(WAYS)}.")
     return WAYS[way]
 
 
