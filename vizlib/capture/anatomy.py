@@ -24,7 +24,7 @@ from torch.utils._pytree import tree_leaves
 from vizlib.capture.arrange import Arrangement, arrange, tokens_of
 from vizlib.capture.cells import NOWHERE, PADDED, hull, settle
 from vizlib.capture.events import RawAttention, RawGate, Watcher
-from vizlib.capture.gates import gate_kind, is_of_heads, is_swish
+from vizlib.capture.gates import gate_kind, is_swish
 from vizlib.capture.intercept import Interceptor
 from vizlib.capture.layout import Layout, read_layout
 from vizlib.capture.modules import ModulePath
@@ -202,7 +202,7 @@ class _Student(Watcher):
         with _off():
             if gate.numel() > features.numel() or (gate.numel() == features.numel() and is_swish(raw)):
                 return False
-            found = ("head", features.ndim - 3) if is_of_heads(raw) else gate_kind(gate, features, mark.cells)
+            found = gate_kind(raw, mark.cells)
         if found is None:
             return False
         name = _numbered(self.path.here, [s.name for s in self.gates.values()])

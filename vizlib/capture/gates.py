@@ -25,9 +25,11 @@ def is_of_heads(raw: RawGate) -> bool:
     return raw.weights and raw.features.ndim > 3 and sizes[-2:] == [1, 1] and sizes[-3] == raw.features.shape[-3]
 
 
-def gate_kind(gate: Tensor, features: Tensor, cells: Tensor) -> tuple[GateKind, int] | None:
-    """What a gate's values change along: channels, places, one axis, parallel paths or everything."""
-    n = features.ndim
+def gate_kind(raw: RawGate, cells: Tensor) -> tuple[GateKind, int] | None:
+    """What a gate's values change along: heads, channels, places, one axis, parallel paths or everything."""
+    if is_of_heads(raw):
+        return ("head", raw.features.ndim - 3)
+    gate, n = raw.values, raw.features.ndim
     sizes = [1] * (n - gate.ndim) + list(gate.shape)
     if len(sizes) != n:
         return None
