@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import re
 from base64 import b64encode
+from collections.abc import Sequence
+from html import escape
 from importlib.resources import files
 from typing import Any
 
@@ -35,6 +37,25 @@ def module(name: str) -> str:
     add(name)
     own = parts.pop(name)
     return "\n".join([*(_EXPORT.sub("", text) for text in parts.values()), own])
+
+
+def page(title: str, *, about: str, main: str, styles: Sequence[str], script: str, mount: str, state: Any) -> str:
+    """One HTML file that needs no network.
+
+    Args:
+        title: text; about, main: HTML below the heading, and the page itself.
+        styles: files of `web/`.
+        script: a module of `web/` that has the function `mount`, (root element, state).
+    """
+    return asset("page.html").format(
+        title=escape(title),
+        about=about,
+        main=main,
+        style="".join(asset(name) for name in styles),
+        script=module(script),
+        mount=mount,
+        state=packed(state),
+    )
 
 
 def packed(state: Any) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from vizlib.dataset.finding import Mistakes
-from vizlib.show.assets import asset, module, packed
+from vizlib.show.assets import asset, page
 
 MOST_LABELS = 40  # rows of a confusion matrix
 LISTS = {
@@ -81,6 +81,13 @@ def pictures_once(details: Mapping[int, dict[str, Any]]) -> dict[str, Any]:
     return {"details": numbered, "pictures": list(pictures), "tables": tables}
 
 
+_MAIN = """\
+<p class="vl-soft">low and high hold the accuracy 95 times in 100; ece: expected calibration error.</p>
+<div class="vl-scroll">{table}</div>
+<div data-debug></div>
+<div class="vl-findings">{findings}</div>"""
+
+
 def debug_page(found: Mistakes, state: Mapping[str, Any], title: str, about: str) -> str:
     """One self-contained HTML file.
 
@@ -90,15 +97,16 @@ def debug_page(found: Mistakes, state: Mapping[str, Any], title: str, about: str
     """
     unreadable = next(iter(found.tables.values())).attrs.get("unreadable", {})
     not_read = pd.DataFrame({"path": unreadable.keys(), "reason": unreadable.values()})
-    return asset("debug.html").format(
-        title=escape(title),
-        about=escape(about),
-        style=asset("maps.css") + asset("debug.css"),
-        script=module("debug_report.js"),
-        table=_html(found.summary),
-        findings="".join(_finding(*_TABLES[name], getattr(found, name), found.notes.get(name, "")) for name in _TABLES)
-        + (_finding(*_NOT_READ, not_read, kind="vl-wide") if unreadable else ""),
-        state=packed(state),
+    findings = "".join(_finding(*_TABLES[name], getattr(found, name), found.notes.get(name, "")) for name in _TABLES)
+    findings += _finding(*_NOT_READ, not_read, kind="vl-wide") if unreadable else ""
+    return page(
+        title,
+        about=asset("debug.html").format(about=escape(about)),
+        main=_MAIN.format(table=_html(found.summary), findings=findings),
+        styles=("maps.css", "debug.css"),
+        script="debug_report.js",
+        mount="mountDebugReport",
+        state=state,
     )
 
 

@@ -12,8 +12,8 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from vizlib.show import colour
-from vizlib.show.assets import asset, base64_of, module, packed
+from vizlib.show import assets, colour
+from vizlib.show.assets import base64_of
 from vizlib.show.caption import CLASS_BLIND, peak, subject, trust
 from vizlib.types import Heatmap
 
@@ -73,14 +73,14 @@ def page(sheets: Sequence[Sheet], table: str, title: str) -> str:
         title: text of the heading.
     """
     body, state = fragment(sheets, controls=False)
-    return asset("report.html").format(
-        title=escape(title),
-        style=asset("maps.css") + asset("hover.css"),
-        script=module("report.js"),
-        controls=_CONTROLS,
-        table=table,
-        body=body,
-        state=packed(state),
+    return assets.page(
+        title,
+        about=assets.asset("report.html"),
+        main=f'<div class="vl-scroll">{table}</div>\n{_CONTROLS}\n{body}',
+        styles=("maps.css", "hover.css"),
+        script="report.js",
+        mount="mountReport",
+        state=state,
     )
 
 
@@ -128,8 +128,7 @@ def _row(number: int, sheet: Sheet, row: Row, state: dict[str, Any]) -> str:
     h, w = row.image.shape[-2:]
     state["images"].append(photograph(row.background))
     top = "".join(
-        f"<li><span>{escape(label)}</span><span>{share:.0%}</span>"
-        f'<i style="--share:{share:.1%}"></i></li>'
+        f'<li><span>{escape(label)}</span><span>{share:.0%}</span><i style="--share:{share:.1%}"></i></li>'
         for label, share in row.top
     )
     seen = (

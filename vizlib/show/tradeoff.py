@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from vizlib.measure.checkpoints import COSTS
-from vizlib.show.assets import asset, module, packed
+from vizlib.show.assets import asset, page
 from vizlib.show.scatter import FAMILIES, OTHER, short
 
 TEXTS = ("model", "family", "dataset", "source")
@@ -45,11 +45,14 @@ def tradeoff_state(table: pd.DataFrame, cost: str, hint: str) -> dict[str, Any]:
 
 def tradeoff_page(table: pd.DataFrame, cost: str) -> str:
     """One self-contained HTML file."""
-    return asset("tradeoff.html").format(
-        style=asset("maps.css") + asset("tradeoff.css"),
-        script=module("tradeoff.js"),
-        table=html_table(table),
-        state=packed(tradeoff_state(table, cost, "Click a mark for its numbers, their source and a line of code.")),
+    return page(
+        "What accuracy costs",
+        about=asset("tradeoff.html"),
+        main=f'<div data-plots></div>\n<h2>All numbers</h2>\n<div class="vl-scroll">{html_table(table)}</div>',
+        styles=("maps.css", "tradeoff.css"),
+        script="tradeoff.js",
+        mount="mountTradeoff",
+        state=tradeoff_state(table, cost, "Click a mark for its numbers, their source and a line of code."),
     )
 
 
