@@ -55,9 +55,7 @@ def draw_map(ax: Axes, values: Tensor, scale: Scale, alpha: float, interpolation
     )
 
 
-def draw_bar(
-    ax: Axes | list[Axes], scale: Scale, unit: str = "", *, ticks: int = 4, width: float = 0.045
-) -> None:
+def draw_bar(ax: Axes | list[Axes], scale: Scale, unit: str = "", *, ticks: int = 4, width: float = 0.045) -> None:
     """The colours with their numbers, opaque, beside a picture or beside several that share them."""
     colours = ScalarMappable(Normalize(scale.low, scale.high), scale.colours)
     if isinstance(ax, Axes):

@@ -31,9 +31,7 @@ class Scale:
         return DIVERGING if self.signed else SEQUENTIAL
 
 
-def scale_of(
-    maps: Tensor | Iterable[Tensor], limits: Limits = "zero", *, signed: bool | None = None
-) -> Scale:
+def scale_of(maps: Tensor | Iterable[Tensor], limits: Limits = "zero", *, signed: bool | None = None) -> Scale:
     """One scale for a map, or one shared by several.
 
     Args:

@@ -50,9 +50,7 @@ def hover_state(
         ValueError: no operation has weights over places, or the batch has no such photograph.
     """
     if not 0 <= photo < len(trace.input):
-        raise ValueError(
-            f"the trace has photographs 0 to {len(trace.input) - 1}; got {photo}. Name one of these."
-        )
+        raise ValueError(f"the trace has photographs 0 to {len(trace.input) - 1}; got {photo}. Name one of these.")
     drawn = drawable(trace)
     room, layers = limit, []
     for attention in reversed(drawn):

@@ -260,8 +260,7 @@ def one_map(heatmap: Heatmap, photo: int = 0, target: int = 0) -> Tensor:
     values = heatmap.values
     if not (-len(values) <= photo < len(values) and (values.ndim == 3 or target < values.shape[1])):
         raise ValueError(
-            f"this heatmap holds {tuple(values.shape[:-2])} maps; got photo {photo}, target {target}. "
-            f"Count from 0."
+            f"this heatmap holds {tuple(values.shape[:-2])} maps; got photo {photo}, target {target}. Count from 0."
         )
     return values[photo] if values.ndim == 3 else values[photo, target]
 
