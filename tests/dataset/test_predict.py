@@ -118,6 +118,31 @@ def test_maps_of_the_same_run_are_those_of_explain(photos, tmp_path):
     np.testing.assert_allclose(maps.read(), alone, atol=1e-3 * np.abs(alone).max())
 
 
+def test_maps_that_were_written_before_their_predictions_are_not_doubled(photos, tmp_path, monkeypatch):
+    """A kill between the two writes: the rows count as not done, and their maps stand there already."""
+    write = Results.add
+
+    def killed(place, rows):
+        if place.folder == tmp_path / "cut":
+            raise KeyboardInterrupt
+        write(place, rows)
+
+    monkeypatch.setattr(local, "PART_ROWS", 8)
+    monkeypatch.setattr(Results, "add", killed)
+    with pytest.raises(KeyboardInterrupt):
+        vl.dataset.predict(classifier(), photos, out=tmp_path / "cut", methods="gradcam", batch=4, workers=0)
+    monkeypatch.setattr(Results, "add", write)
+    monkeypatch.setattr(local, "PART_ROWS", 12)  # the parts are cut elsewhere now
+    tables = [
+        vl.dataset.predict(classifier(), photos, out=tmp_path / name, methods="gradcam", batch=4, workers=0)
+        for name in ("cut", "whole")
+    ]
+    pd.testing.assert_frame_equal(*tables, check_exact=True)
+    cut, whole = (vl.dataset.explain(classifier(), table)["gradcam"] for table in tables)
+    assert cut.rows.tolist() == whole.rows.tolist() == list(range(24))
+    np.testing.assert_array_equal(cut.read(), whole.read())
+
+
 def test_memory_that_does_not_suffice_halves_the_batch(photos, tmp_path):
     clf, seen = classifier(), []
 
