@@ -321,8 +321,26 @@ def test_a_folder_of_hugging_face_with_other_settings(hf_folder):
 
 
 def test_a_checkpoint_without_a_head_is_refused(hf_folder):
-    with pytest.raises(ValueError, match=r"2 are not published with it \(classifier\.bias, classifier\.w"):
+    told = r"^hf/\S+ needs weights for all of the classifier; 2 are not published with it \(classifier\.bias"
+    with pytest.raises(ValueError, match=told):
         load(f"hf/{hf_folder / 'headless'}")
+
+
+def test_what_a_user_cannot_act_on_is_not_told(hf_folder, capfd, caplog):
+    from transformers.utils import logging
+
+    with pytest.raises(ValueError, match="not published"):
+        load(f"hf/{hf_folder / 'headless'}", device="cpu")
+    load(f"hf/{hf_folder / 'whole'}", device="cpu")
+    load(f"hf/{hf_folder / 'whole'}", pretrained=False, num_classes=7, device="cpu")
+    assert capfd.readouterr() == ("", "")
+    assert not caplog.records
+    assert (logging.get_verbosity(), logging.is_progress_bar_enabled()) == (logging.WARNING, True)
+
+
+def test_a_folder_that_is_not_there(tmp_path):
+    with pytest.raises(ValueError, match=r"a folder or a repository, 'hf/OWNER/NAME'.*is neither"):
+        load(f"hf/{tmp_path / 'none'}")
 
 
 def test_a_folder_that_lacks_the_processor(hf_folder, tmp_path):

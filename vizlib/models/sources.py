@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from vizlib.data import imagenet_labels
 from vizlib.models.hub import downloading
 from vizlib.models.options import understood, unknown_option
+from vizlib.models.quiet import quiet
 from vizlib.models.zero_shot import ZeroShot, zero_shot
 
 Labels = tuple[str, ...] | None
@@ -119,13 +121,19 @@ def from_torchvision(name: str, ask: Request) -> Found:
     return Found(module, photos, imagenet_labels(ask.num_classes or 1000))
 
 
-def from_hf(name: str, ask: Request) -> Found:
-    try:
-        from transformers import AutoConfig, AutoImageProcessor
-    except ImportError as error:
-        raise RuntimeError(f"{ask.name} needs transformers: pip install 'vizlib[hf]'") from error
+class Unfit(ValueError):
+    """What was found could be read, but is no classifier as it stands."""
 
-    with _folder(name) if Path(name).is_dir() else downloading(ask.name):
+
+def from_hf(name: str, ask: Request) -> Found:
+    folder = Path(name).is_dir()
+    if not folder and not re.fullmatch(r"\w[\w.-]*(/[\w.-]+)?", name):
+        raise ValueError(f"a folder or a repository, 'hf/OWNER/NAME', is needed; {name!r} is neither. Check the path.")
+    with quiet(), _folder(name) if folder else downloading(ask.name):
+        try:
+            from transformers import AutoConfig, AutoImageProcessor
+        except ImportError as error:
+            raise RuntimeError(f"{ask.name} needs transformers: pip install 'vizlib[hf]'") from error
         options = ({"num_labels": ask.num_classes} if ask.num_classes else {}) | ask.options
         config, unused = AutoConfig.from_pretrained(name, return_unused_kwargs=True, **options)
         processor = AutoImageProcessor.from_pretrained(name)
@@ -156,6 +164,11 @@ def _hf_module(name: str, config: Any, ask: Request) -> nn.Module:
         auto = transformers.AutoModelForVideoClassification
     else:
         auto = transformers.AutoModelForImageClassification
+    if two_towers and not ask.labels:
+        raise Unfit(
+            f"{ask.name} compares photographs with texts and needs the texts: the names of at least two classes. "
+            f"Pass labels=['cat', 'dog', …]."
+        )
     if ask.trained:
         module, report = auto.from_pretrained(name, config=config, dtype=torch.float32, output_loading_info=True)
         _refuse_random(ask, sorted(report["missing_keys"]))
@@ -163,11 +176,6 @@ def _hf_module(name: str, config: Any, ask: Request) -> nn.Module:
         module = auto.from_config(config)
     if not two_towers:
         return module
-    if not ask.labels:
-        raise ValueError(
-            f"{ask.name} compares photographs with texts and needs the texts: the names of at least two classes. "
-            f"Pass labels=['cat', 'dog', …]."
-        )
     return zero_shot(module, transformers.AutoTokenizer.from_pretrained(name), ask.labels)
 
 
@@ -175,6 +183,8 @@ def _hf_module(name: str, config: Any, ask: Request) -> nn.Module:
 def _folder(name: str) -> Iterator[None]:
     try:
         yield
+    except Unfit:
+        raise
     except (OSError, ValueError, KeyError) as error:
         raise ValueError(
             f"{name}: an image classifier's config.json, preprocessor_config.json and weights are needed; "
@@ -185,7 +195,7 @@ def _folder(name: str) -> Iterator[None]:
 def _refuse_random(ask: Request, missing: list[str]) -> None:
     """Transformers only warns where a part of the model has no weights, often the head, and draws it."""
     if missing:
-        raise ValueError(
+        raise Unfit(
             f"{ask.name} needs weights for all of the classifier; {len(missing)} are not published with it "
             f"({', '.join(missing[:3])}). Take one that was trained to classify, or pretrained=False."
         )
