@@ -163,6 +163,20 @@ def test_how_models_are_loaded(tmp_path, monkeypatch):
     assert asked["zoo/vit"]["name"] == "zoo/vit, random weights"
 
 
+def test_a_size_that_a_model_does_not_take(tmp_path, monkeypatch, capsys):
+    def load(source, input_size=None, **_options):
+        clf = tiny_load(source)
+        return Classifier(**vars(clf) | {"input_size": input_size})
+
+    monkeypatch.setattr("vizlib.models.load.load", load)
+    asked = ["cat", "--out", str(tmp_path / "x.png"), "--input-size", "48"]
+    assert cli.main(["explain", "zoo/vit", *asked]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("vizlib: zoo/vit does not take images of 48 x 48 pixels: Input height (48) doesn't match")
+    assert told.count("\n") == 1
+    assert cli.main(["explain", "zoo/resnet", *asked]) == 0
+
+
 def test_compare_writes_the_page_and_prints_the_table(tmp_path, capsys):
     out = tmp_path / "x.html"
     assert cli.main(["compare", "zoo/vit", "zoo/resnet", "coffee", "--out", str(out)]) == 0

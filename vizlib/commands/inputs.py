@@ -71,16 +71,32 @@ def loaded(names: list[str], ways: Ways) -> dict[str, Any]:
     """Classifiers by name; those with random weights say so in their own name.
 
     Raises:
-        ValueError: no such classifier.
+        ValueError: no such classifier, or one that does not take the size asked for.
     """
     import torch
 
     from vizlib.models.load import load
 
-    if ways.get("pretrained", True):
-        return {name: load(name, **ways) for name in names}
-    torch.manual_seed(0)  # the same weights every time
-    return {name: load(name, name=f"{name}, random weights", **ways) for name in names}
+    drawn = not ways.get("pretrained", True)
+    if drawn:
+        torch.manual_seed(0)  # the same weights every time
+    named = {name: {"name": f"{name}, random weights"} if drawn else {} for name in names}
+    classifiers = {name: load(name, **own, **ways) for name, own in named.items()}
+    for name, clf in classifiers.items():
+        if "input_size" in ways:
+            _must_take(clf, name)
+    return classifiers
+
+
+def _must_take(clf: Any, name: str) -> None:
+    """Models that are built for one size of image refuse others in words of their own, timm's by an assertion."""
+    import torch
+
+    try:
+        clf(torch.zeros(1, *clf.input_size))
+    except (AssertionError, RuntimeError, ValueError) as error:
+        size = " x ".join(map(str, clf.input_size[1:]))
+        raise ValueError(f"{name} does not take images of {size} pixels: {error} Leave --input-size out.") from error
 
 
 def labelled(place: str) -> str:
