@@ -66,10 +66,24 @@ def test_photographs_outside_the_classes_are_marked_wherever_they_appear(takes_p
     clf = type(clf)(**vars(clf) | {"labels": espresso})
     found = compare(clf, ["coffee", "astronaut"], "gradcam")
     assert found.table["truth"].tolist() == ["espresso", OUTSIDE]
-    labels = [ax.get_ylabel() for ax in found.figure("astronaut").axes]
-    assert any(OUTSIDE in label for label in labels)
-    assert not any(OUTSIDE in ax.get_ylabel() for ax in found.figure("coffee").axes)
-    assert [row.note for sheet in found.sheets for row in sheet.rows] == ["shows: espresso", OUTSIDE]
+    assert OUTSIDE in found.figure("astronaut").axes[0].get_title()
+    assert not any(OUTSIDE in ax.get_title() for ax in found.figure("coffee").axes)
+
+
+def test_the_picture_and_the_table_say_whether_a_prediction_is_right(takes_photos):
+    clf = takes_photos(tiny.CNN(), "cnn")
+    said = int(clf("coffee").argmax())
+    right, wrong = list(tiny.LABELS), list(tiny.LABELS)
+    right[said], wrong[said - 1] = "espresso", "espresso"
+    for labels, verdict, answer in ((right, "right", "yes"), (wrong, "wrong", "no")):
+        found = compare(type(clf)(**vars(clf) | {"labels": tuple(labels)}), ["coffee", "astronaut"], "gradcam")
+        assert found.table["right"].tolist() == [answer, "no"]
+        title = found.figure("coffee").axes[0].get_title()
+        assert title.startswith(labels[said])
+        assert title.endswith(f"%\n{verdict}: it shows espresso")
+        assert [row.note for sheet in found.sheets for row in sheet.rows] == [f"{verdict}: it shows espresso", OUTSIDE]
+    assert repr(found) == str(found)
+    assert "tensor" not in repr(found)
 
 
 def test_no_map_at_all_is_an_error_with_the_reasons(models):

@@ -27,13 +27,14 @@ Key = tuple[str, str, str]
 _FORMATS = {"parameters": "{:,}".format, "GMACs": "{:.3f}".format, "confidence": "{:.1%}".format}
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Comparison:
     """What several models look at in several photographs.
 
     Attributes:
-        table: a row per photograph and model: family, parameters, GMACs, prediction, confidence, and where
-            each method's map is strongest, (row, column) in [0, 1].
+        table: a row per photograph and model: family, parameters, GMACs, prediction, confidence, what the
+            photograph shows and whether the prediction is right (of samples that it is known of), and where each
+            method's map is strongest, (row, column) in [0, 1].
         sheets: the pictures, one sheet per photograph.
     """
 
@@ -107,7 +108,7 @@ class Comparison:
     def _html_table(self) -> str:
         return str(self.table.to_html(index=False, border=0, classes="vl-table", formatters=_FORMATS))
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return str(self.table.to_string(index=False, formatters=_FORMATS))
 
     def _repr_html_(self) -> str:
@@ -182,23 +183,23 @@ def _line(row: Row, methods: Sequence[str]) -> dict[str, Any]:
         f"{method} peak": "" if isinstance(cell, str) else peak(cell)
         for method, cell in zip(methods, row.cells, strict=True)
     }
-    return {"prediction": label, "confidence": confidence, "truth": row.note.removeprefix("shows: ")} | peaks
+    right = {"": "", label: "yes"}.get(row.truth, "no")
+    return {"prediction": label, "confidence": confidence, "right": right, "truth": row.truth} | peaks
 
 
 def _draw(sheet: Sheet, axes: NDArray, options: dict[str, Any]) -> None:
-    names = []
-    for row in sheet.rows:
-        label, share = row.top[0]
-        names.append("\n".join(part for part in (row.model, f"{label} {share:.0%}", row.note) if part))
     plot.grid(
         [row.cells for row in sheet.rows],
         axes=axes,
-        rows=names,
+        rows=[row.model for row in sheet.rows],
         columns=sheet.methods,
         backgrounds=[row.background for row in sheet.rows],
         **options,
     )
     for line, row in zip(axes, sheet.rows, strict=True):
+        label, share = row.top[0]
+        title = "\n".join(filter(None, (f"{label} {share:.0%}", row.note)))
+        line[0].set_title(title, fontsize=8, y=1.0, color="darkred" if row.note.startswith("wrong") else "black")
         for ax, cell in zip(line[1:], row.cells, strict=True):
             if isinstance(cell, Heatmap):
                 ax.set_xlabel(caption.trust(cell), fontsize=7)

@@ -76,14 +76,16 @@ def row_of(model: str, clf: Classifier, facts: dict[str, Any], photo: Image.Imag
     seen = clf.picture(x)[0].cpu()
     background, box = seen_part(clf, photo)
     size = f"{facts['parameters'] / 1e6:.2f} M parameters · {facts['GMACs']:.3f} GMACs"
-    known = truth(photo, clf)
+    known, label = truth(photo, clf), clf.label(likeliest[0])
+    verdict = "right" if known == label else "wrong"
     return Row(
         model=model,
         facts=f"{facts['family']} · {size}",
         image=seen,
         background=seen if background is None else background,
         top=tuple((clf.label(i), float(shares[i])) for i in likeliest),
-        note=known if known in ("", OUTSIDE) else f"shows: {known}",
+        truth=known,
+        note=known if known in ("", OUTSIDE) else f"{verdict}: it shows {known}",
         box=box,
     )
 

@@ -26,6 +26,7 @@ class Row:
         image: (3, h, w) in [0, 1], what the model saw.
         background: (3, h', w') in [0, 1], the same part of the scene to lay the maps over.
         top: the likeliest classes with their probabilities.
+        truth: what the photograph shows, where that is known; note: whether the likeliest class is right, in words.
         cells: a heatmap of one photograph per method, or the reason why there is none.
         box: which part of the photograph the model saw: left, top, right, bottom in [0, 1].
         attention: what `hover_state` made, the reason why there is none, or None: not asked for.
@@ -38,6 +39,7 @@ class Row:
     top: tuple[tuple[str, float], ...]
     cells: tuple[Heatmap | str, ...] = ()
     note: str = ""
+    truth: str = ""
     box: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)
     attention: dict[str, Any] | str | None = field(default=None, repr=False)
 
