@@ -43,5 +43,11 @@ def test_the_table_of_two_workers_is_that_of_this_machine(tmp_path):
         np.testing.assert_array_equal(results_of(here).arrays(column), results_of(there).arrays(column))
     maps = [vl.dataset.explain(clf, table)["gradcam"].read() for table in (here, there)]
     np.testing.assert_array_equal(*maps)
+    later = [
+        vl.dataset.explain(clf, table[~table["correct"]], "layercam", batch=8, **options)["layercam"]
+        for table, options in ((here, {}), (there, {"backend": "ray", "workers": 2}))
+    ]
+    assert later[0].rows.tolist() == later[1].rows.tolist() == here[~here["correct"]]["row"].tolist()
+    np.testing.assert_array_equal(*(maps.read() for maps in later))
     again = vl.dataset.predict(clf, photos, out=tmp_path / "there", backend="local", **options)  # nothing is left
     pd.testing.assert_frame_equal(again, there, check_exact=True)

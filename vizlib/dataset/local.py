@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -43,6 +44,21 @@ def run_here(job: Job, batches: Batches, workers: int | None) -> Iterator[dict[s
     options: dict[str, Any] = {"num_workers": workers, "collate_fn": list}
     for read in DataLoader(_Inputs(job), batch_sampler=batches, **options):
         yield job([row for row, _ in read], [x for _, x in read])
+
+
+def backend_named(name: str, address: str | None) -> Backend:
+    """What runs the batches: "local", or "ray" on the cluster at an address.
+
+    Raises:
+        ValueError: another name.
+    """
+    if name == "local":
+        return run_here
+    if name != "ray":
+        raise ValueError(f"backend 'local' or 'ray' is needed; got {name!r}. Leave it out for this machine.")
+    from vizlib.dataset.on_ray import run_on_ray
+
+    return partial(run_on_ray, address=address)
 
 
 def run(

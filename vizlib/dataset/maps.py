@@ -13,7 +13,7 @@ import pyarrow.compute
 from numpy.typing import NDArray
 
 from vizlib.dataset.jobs import Job
-from vizlib.dataset.local import run, run_here
+from vizlib.dataset.local import backend_named, run
 from vizlib.dataset.results import ERROR, ROW, Results, results_of
 from vizlib.dataset.sources import source_of
 from vizlib.methods.table import METHODS, method_named
@@ -80,6 +80,8 @@ def explain(
     data: Any = None,
     batch: int = 32,
     workers: int | None = None,
+    backend: Literal["local", "ray"] = "local",
+    address: str | None = None,
 ) -> dict[str, Maps]:
     """Heatmaps for the rows of a table, beside its results on disk; rows that have theirs already are left out.
 
@@ -89,13 +91,13 @@ def explain(
         about: which class the maps speak about, the one that the model named or the photograph's label.
         data: where the photographs come from, if not from a folder or file (a torch Dataset, an HF split).
         batch: photographs at once; halved where memory does not suffice.
-        workers: processes that read photographs; default: as many as there are other cores.
+        workers, backend, address: where it runs, as for `predict`.
 
     Returns:
         Method -> its maps.
 
     Raises:
-        ValueError: an unknown method, no rows, or the table is of another model.
+        ValueError: an unknown method or backend, no rows, or the table is of another model.
         RuntimeError: no row could be explained.
     """
     results, names = results_of(table), [methods] if isinstance(methods, str) else list(methods)
@@ -116,7 +118,7 @@ def explain(
         left = np.flatnonzero(wanted & ~place.begin(about_maps(name, about, clf), len(wanted)))
         job = Job(clf, source, classes, predicts=False, methods=(name,), about=about)
         batches = [part.tolist() for part in np.split(left, range(batch, len(left), batch)) if len(part)]
-        run(job, batches, {name: place}, run_here, workers, int(wanted.sum()))
+        run(job, batches, {name: place}, backend_named(backend, address), workers, int(wanted.sum()))
         made[name] = Maps(place, name, about)
         if not len(made[name].rows):
             why = next(iter(made[name].reasons.values()))

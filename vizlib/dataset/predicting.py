@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 from vizlib.capture.pooled import pooled_features
 from vizlib.dataset.jobs import PREDICTIONS, Job
 from vizlib.dataset.labels import classes_of
-from vizlib.dataset.local import Backend, run, run_here
+from vizlib.dataset.local import backend_named, run
 from vizlib.dataset.maps import about_maps, map_place
 from vizlib.dataset.results import HEAVY, Results
 from vizlib.dataset.sources import Source, source_of
@@ -84,7 +83,7 @@ def predict(
     for name, place in places.items():
         place.begin(about_maps(name, "prediction", clf), len(source))
     places[PREDICTIONS] = results  # last: its rows are what counts as done
-    run(job, aligned(done, batch), places, _backend(backend, address), workers, len(source))
+    run(job, aligned(done, batch), places, backend_named(backend, address), workers, len(source))
     table = results.table()
     pd.Series(table.attrs["unreadable"], name="reason").to_csv(results.folder / "unreadable.csv", index_label="path")
     return table
@@ -95,16 +94,6 @@ def aligned(done: NDArray[np.bool_], batch: int) -> list[list[int]]:
     starts = range(0, len(done), batch)
     left = ((start + np.flatnonzero(~done[start : start + batch])).tolist() for start in starts)
     return [rows for rows in left if rows]
-
-
-def _backend(name: str, address: str | None) -> Backend:
-    if name == "local":
-        return run_here
-    if name != "ray":
-        raise ValueError(f"backend 'local' or 'ray' is needed; got {name!r}. Leave it out for this machine.")
-    from vizlib.dataset.on_ray import run_on_ray
-
-    return partial(run_on_ray, address=address)
 
 
 def _probe(clf: Classifier) -> tuple[int, dict[str, str]]:
