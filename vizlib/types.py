@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 AttentionKind = Literal["spatial", "channel", "pooling", "linear", "batch"]
 GateKind = Literal["channel", "spatial", "axis", "path", "full", "head"]
 # Attention written without softmax() or a fused function is not recognised: none seen does not mean none there
-UNSEEN = "no attention operation that was seen (one written without softmax is not)"
+UNSEEN = "no attention operation that was seen (by its softmax or a fused function)"
 Target = int | str | Tensor | Callable[[Tensor], Tensor] | Sequence[Any]
 
 

@@ -68,6 +68,14 @@ def test_fixed_tables_of_t2t_are_not_trained():
     assert trained == 4_255_694  # the authors' published code
 
 
+def test_the_table_prints_a_line_each():
+    lines = repr(architectures()).splitlines()
+    assert len(lines) == len(architectures())
+    assert lines[0].split("  ", 1)[0] == "cswin_t"
+    about = "22.3 M parameters, 4.32 GMACs, 224 px, top-1 82.8 %; CSWin Transformer, 2021, arXiv 2107.00652"
+    assert lines[0].endswith(about)
+
+
 def test_unknown_name_names_near_ones():
     with pytest.raises(ValueError, match=r"got 'cswin-t'.*cswin_t"):
         build("cswin-t")

@@ -266,7 +266,7 @@ class Handwritten(nn.Module):
 
 def test_attention_that_cannot_be_seen_is_not_said_to_be_absent():
     clf, x = tiny.classifier(Handwritten()), tiny.images(1)
-    told = r"no attention operation that was seen \(one written without softmax is not\)"
+    told = r"no attention operation that was seen \(by its softmax or a fused function\)"
     for method in ("rollout", "attention"):
         with pytest.raises(RuntimeError, match=told):
             explain(clf, x, method)

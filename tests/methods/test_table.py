@@ -283,6 +283,14 @@ def test_outputs_with_logits_inside_no_grad_and_not_square(method, cnn, cheap):
     torch.testing.assert_close(wrapped, plain)
 
 
+def test_the_table_prints_a_line_a_method():
+    lines = repr(METHODS).splitlines()
+    assert [line.split()[0] for line in lines] == list(METHODS)
+    options = "fusion='mean', discard=0.0, start_layer=0, start='read'"
+    chefer = next(line for line in lines if line.startswith("chefer"))
+    assert f"  rollout, of a class, in relevance; options: {options}; Chefer et al. 2021" in chefer
+
+
 def test_the_rows_are_complete():
     for name, row in METHODS.items():
         assert name == row.name
@@ -301,5 +309,5 @@ def test_options_go_to_the_methods_that_have_them():
     given = {"discard": 0.5, "absolute": True}
     found = shared_out(["rollout", "saliency", "gradcam", "auto"], given)
     assert found == {"rollout": {"discard": 0.5}, "saliency": {"absolute": True}, "gradcam": {}, "auto": given}
-    with pytest.raises(ValueError, match="got 'head'. They accept: saliency: absolute; gradcam: none"):
+    with pytest.raises(ValueError, match=r"got 'head'\. They accept: saliency: absolute; gradcam: none"):
         shared_out(["saliency", "gradcam"], {"head": 2})

@@ -54,6 +54,13 @@ class Method:
         return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
 
     @property
+    def facts(self) -> str:
+        """Kind, options, what it speaks about, unit and paper, in words."""
+        options = ", ".join(f"{name}={value!r}" for name, value in self.options.items()) or "none"
+        about = "class-blind" if self.class_blind else "of a class"
+        return f"{self.kind}, {about}, in {self.unit}; options: {options}; {self.source}"
+
+    @property
     def takes_layer(self) -> bool:
         return self.kind in ("cam", "perturbation", "attention")
 

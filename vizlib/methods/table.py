@@ -19,12 +19,12 @@ from vizlib.methods import attribution, cam, perturbation, raw, rollout
 from vizlib.methods.auto import choose
 from vizlib.methods.kinds import MAKERS, Made, Method, Question
 from vizlib.methods.names import AUTO, must_be_known
-from vizlib.types import Classifier, Heatmap, Target
+from vizlib.types import Classifier, Heatmap, Named, Target
 
 LOGITS = "logits"
 
-METHODS: dict[str, Method] = {
-    row.name: row
+METHODS: dict[str, Method] = Named(
+    (row.name, row)
     for row in (
         Method("gradcam", cam.gradcam, "cam", LOGITS, "Selvaraju et al. 2017, arXiv 1610.02391"),
         Method("gradcam++", cam.gradcam_plus_plus, "cam", "weighted activation",
@@ -61,7 +61,7 @@ METHODS: dict[str, Method] = {
         Method("attention", raw.attention, "attention", "attention weight",
                "Vaswani et al. 2017, arXiv 1706.03762", class_blind=True),
     )
-}  # fmt: skip
+)  # fmt: skip
 
 
 def explain(

@@ -21,6 +21,7 @@ from vizlib.models.architectures import (
     t2t_vit,
 )
 from vizlib.models.options import options_of
+from vizlib.types import Named
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,13 @@ class Architecture:
     def options(self) -> tuple[str, ...]:
         """What `vl.load` can build it with: num_classes, image_size, …"""
         return options_of(self.builder)
+
+    @property
+    def facts(self) -> str:
+        """Paper, size and published accuracy, in words."""
+        top1 = "" if self.top1 is None else f", top-1 {self.top1:.1f} %"
+        size = f"{self.parameters / 1e6:.1f} M parameters, {self.gmacs:.2f} GMACs, {self.input_size} px"
+        return f"{size}{top1}; {self.paper}, {self.year}, arXiv {self.arxiv}"
 
 
 _CSWIN = "CSWin Transformer", 2021, "2107.00652"
@@ -101,7 +109,7 @@ ARCHITECTURES: dict[str, Architecture] = {
 
 def architectures() -> dict[str, Architecture]:
     """The architectures this library carries itself: name -> builder, paper, size, published accuracy."""
-    return dict(ARCHITECTURES)
+    return Named(ARCHITECTURES)
 
 
 def build(name: str, **options: Any) -> nn.Module:
