@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
         figure = _drawn(heatmap, models[model], photo, photos[photo], own[method])
         less = "" if arguments.against is None else f"_less_{arguments.against}"
         path = outputs.write(figure, out, f"{photo}_{model}_{method}{less}.png")
-        outputs.say(f"{_line(heatmap, photo)} · {path}")
+        outputs.say(f"{_line(heatmap, models[model], photo, photos[photo])} · {path}")
         made += 1
     return 0 if made == len(steps) else 1 if made else 2
 
@@ -86,9 +86,11 @@ def _drawn(heatmap: Any, clf: Any, name: str, photo: Any, own: dict[str, Any]) -
     return ax.figure
 
 
-def _line(heatmap: Any, photo: str) -> str:
+def _line(heatmap: Any, clf: Any, name: str, photo: Any) -> str:
+    from vizlib.explore.rows import OUTSIDE, truth
     from vizlib.show.caption import caption, peak
 
-    about = " · ".join(caption(heatmap).splitlines())
-    why = f" · {heatmap.why}" if heatmap.why else ""
-    return f"{photo} · {about} · strongest at {peak(heatmap)}{why}"
+    known = truth(photo, clf)
+    shown = known if known in ("", OUTSIDE) else f"shows: {known}"
+    parts = [name, *caption(heatmap).splitlines(), f"strongest at {peak(heatmap)}", shown, heatmap.why]
+    return " · ".join(part for part in parts if part)

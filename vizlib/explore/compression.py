@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -20,6 +20,7 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
+from tqdm import tqdm
 
 from vizlib import data as samples
 from vizlib.dataset.evaluating import validation
@@ -148,13 +149,14 @@ def compressed(
     x, labels = _labelled(clf, data, most)
     images = clf.prepare([samples.photo(name) for name in samples.photos()] if photos is None else photos)
     made, reasons = {WHOLE: clf}, {}
-    for name, way in chosen.items():
+    for name, way in _bar(chosen.items(), "compress"):
         try:
             made[name] = way(clf, seen_x)
         except (ValueError, RuntimeError) as error:  # does not apply to this classifier, or an extra is missing
             reasons[name] = str(error)
-    maps = {name: _maps(smaller, images, clf(images).argmax(1)) for name, smaller in made.items()}
-    logits = {name: _logits(smaller, x) for name, smaller in made.items()}
+    target = clf(images).argmax(1)
+    maps = {name: _maps(smaller, images, target) for name, smaller in _bar(made.items(), "maps")}
+    logits = {name: _logits(smaller, x) for name, smaller in _bar(made.items(), "accuracy")}
     times = ratios(list(made.values()), rounds=rounds)
     rows = [
         {"way": name}
@@ -165,6 +167,12 @@ def compressed(
         for i, (name, smaller) in enumerate(made.items())
     ]
     return Compression(pd.DataFrame(rows), maps, reasons)
+
+
+def _bar(items: Collection[Any], what: str) -> Iterable[Any]:
+    """A bar on a terminal, after a second of work."""
+    bar: Iterable[Any] = tqdm(items, desc=what, disable=None, delay=1, leave=False)
+    return bar
 
 
 def _known(way: str) -> Way:
