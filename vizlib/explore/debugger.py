@@ -203,7 +203,7 @@ class Debugger:
         Raises:
             ValueError: another ending than .html, or a place that takes no files.
         """
-        path = writable(path, (".html",))
+        path = writable(Path(path), (".html",))
         chosen = self._chosen(most)
         bar = tqdm(chosen, desc="maps", unit="photo", disable=None, delay=1, leave=False)
         details = {number: self.detail(number) for number in bar}
