@@ -164,7 +164,8 @@ def _hf_module(name: str, config: Any, ask: Request) -> nn.Module:
         auto = transformers.AutoModelForVideoClassification
     else:
         auto = transformers.AutoModelForImageClassification
-    if two_towers and not ask.labels:
+    texts = ask.labels or ()
+    if two_towers and not texts:
         raise Unfit(
             f"{ask.name} compares photographs with texts and needs the texts: the names of at least two classes. "
             f"Pass labels=['cat', 'dog', …]."
@@ -176,7 +177,7 @@ def _hf_module(name: str, config: Any, ask: Request) -> nn.Module:
         module = auto.from_config(config)
     if not two_towers:
         return module
-    return zero_shot(module, transformers.AutoTokenizer.from_pretrained(name), ask.labels)
+    return zero_shot(module, transformers.AutoTokenizer.from_pretrained(name), texts)
 
 
 @contextmanager

@@ -70,16 +70,14 @@ def _reason(error: Exception) -> str:
 
 def _harmless() -> list[Any]:
     """What training scripts store beside the weights: arguments, paths, NumPy's numbers, by their names in the file."""
-    scalar, array = (thing.__reduce__()[0] for thing in (np.float64(0), np.zeros(1)))
+    makers: list[Any] = [thing.__reduce__()[0] for thing in (np.float64(0), np.zeros(1))]
     numbers = {type(np.dtype(code)) for code in np.typecodes["AllInteger"] + np.typecodes["AllFloat"] + "?"}
     paths = [
         (kind, f"{room}.{name}")
         for room in ("pathlib", "pathlib._local")
         for name, kind in (("PosixPath", PurePosixPath), ("WindowsPath", PureWindowsPath))
     ]
-    made = [
-        (maker, f"numpy.{core}.multiarray.{maker.__name__}") for core in ("core", "_core") for maker in (scalar, array)
-    ]
+    made = [(maker, f"numpy.{core}.multiarray.{maker.__name__}") for core in ("core", "_core") for maker in makers]
     return [argparse.Namespace, *paths, *made, np.ndarray, np.dtype, *numbers]
 
 
