@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass, fields
+import shlex
+from dataclasses import asdict, dataclass, fields
 
 
 @dataclass(frozen=True)
@@ -70,3 +71,19 @@ def from_options(options: argparse.Namespace) -> Recipe:
         ValueError: if a value cannot be; see `Recipe`.
     """
     return Recipe(**{field.name: getattr(options, field.name) for field in fields(Recipe)})
+
+
+def command(options: argparse.Namespace) -> str:
+    """Return the command that trains the same again, without the folders of this machine."""
+    given, default = asdict(from_options(options)), asdict(Recipe())
+    words = ["vizlib", "train", options.name, "--data", options.data.name]
+    for option in ("threads", "stop"):
+        if value := getattr(options, option):
+            words += [f"--{option}", str(value)]
+    for key, value in given.items():
+        option = key.replace("_", "-")
+        if isinstance(value, bool) and value != default[key]:
+            words.append(f"--{option}" if value else f"--no-{option}")
+        elif value != default[key] or key == "epochs":
+            words += [f"--{option}", str(value)]
+    return shlex.join(words)

@@ -14,7 +14,6 @@ import argparse
 import csv
 import io
 import os
-import shlex
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -302,22 +301,6 @@ def _hardware(device: torch.device, world: int) -> str:
     return f"{cores} CPU core{'s' if cores > 1 else ''}"
 
 
-def _command(options: argparse.Namespace) -> str:
-    """Return the command that trains the same again, without the folders of this machine."""
-    given, default = asdict(recipes.from_options(options)), asdict(Recipe())
-    words = ["vizlib", "train", options.name, "--data", options.data.name]
-    for option in ("threads", "stop"):
-        if value := getattr(options, option):
-            words += [f"--{option}", str(value)]
-    for key, value in given.items():
-        option = key.replace("_", "-")
-        if isinstance(value, bool) and value != default[key]:
-            words.append(f"--{option}" if value else f"--no-{option}")
-        elif value != default[key] or key == "epochs":
-            words += [f"--{option}", str(value)]
-    return shlex.join(words)
-
-
 def parser() -> argparse.ArgumentParser:
     """Return the command line."""
     options = argparse.ArgumentParser("vizlib train", description="Train a member of the zoo on your photos.")
@@ -344,7 +327,7 @@ def main(argv: list[str] | None = None) -> None:
         run.resume()
     run.train(options.stop)
     if run.rank == 0:
-        card = run.export(options.dataset or options.data.name, _command(options))
+        card = run.export(options.dataset or options.data.name, recipes.command(options))
         print(f"{card.name}: {card.top1:.1%} of {card.photos} photos right; {out / card.name}.safetensors")
     if dist.is_initialized():
         dist.destroy_process_group()
