@@ -18,7 +18,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakIdKeyDictionary
 
 from vizlib.capture.cells import WIDTH
-from vizlib.capture.place_rules import FROM_NOTHING, INDEXED, MOVES, NORMS, PRODUCTS, RULES, Mark, by_shape, move
+from vizlib.capture.place_copies import Mark, move
+from vizlib.capture.place_rules import FROM_NOTHING, INDEXED, MOVES, NORMS, PRODUCTS, RULES, by_shape
 
 
 class PlaceMode(TorchDispatchMode):
