@@ -12,8 +12,8 @@ from torch import Tensor
 from vizlib.tokens import Tokens
 from vizlib.types import AttentionKind, Heatmap
 
-TILE = 1 << 18  # numbers per tile: about 1 MB in float32, which stays in a core's cache
-SHORT = 400 * 400  # weights of a head up to which all rows of all heads are made at once
+TILE = 1 << 17  # numbers per tile: 0.5 MB in float32, so that scores and weights both stay in a core's cache
+FEW = 32  # rows of a tile below which the heads go one by one: products of few rows are slow
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -129,12 +129,19 @@ class Attention:
 
     def tiles(self, *, relevance: bool = False) -> Iterator[tuple[slice, Tensor]]:
         """All rows, a tile of query slots at a time: pairs of (slots, weights or relevance of these)."""
-        b, g, a, q, k = self.shape
-        rows = max(1, TILE // max(b * g * a * k, 1))
-        rows = q if q * k <= SHORT else rows
-        for start in range(0, q, rows):
-            part = slice(start, start + rows)
+        for part in self._parts():
             yield part, (self.relevance(part) if relevance else self.weights(part))
+
+    @property
+    def _rows_of_tile(self) -> int:
+        b, g, a, _, k = self.shape
+        return max(1, TILE // max(b * g * a * k, 1))
+
+    def _parts(self) -> Iterator[slice]:
+        """The query slots in runs whose rows fit a tile."""
+        rows, q = self._rows_of_tile, self.shape[3]
+        for start in range(0, q, rows):
+            yield slice(start, start + rows)
 
     def carry(self, mass: Tensor, *, relevance: bool = False) -> Tensor:
         """Mass on the query slots carried to the key slots, per head: (b, g, q) -> (b, g, a, k), mass @ A.
@@ -144,13 +151,14 @@ class Attention:
         """
         if self.inner is not None and not relevance:
             return self._carry_through(self.inner.to(mass.dtype), mass)
-        if self.heads > 1 and self.shape[3] * self.shape[4] > SHORT:
+        if self.heads > 1 and self._rows_of_tile < min(FEW, self.shape[3]):
             return torch.cat([self._head(h).carry(mass, relevance=relevance) for h in range(self.heads)], 2)
         carried = mass.new_zeros(*self.shape[:3], self.shape[4])
-        busy = mass.flatten(0, 1).any(0)  # a single start token needs a single row
-        for part, rows in self.tiles(relevance=relevance):
-            if busy[part].any():
-                carried += (mass[:, :, None, None, part] @ rows.to(mass.dtype)).squeeze(3)
+        busy = mass.flatten(0, 1).any(0)
+        made = self.relevance if relevance else self.weights
+        for part in self._parts():
+            if busy[part].any():  # a tile has no name: the next one takes its memory while that is still in the cache
+                carried += (mass[:, :, None, None, part] @ made(part).to(mass.dtype)).squeeze(3)
         return carried
 
     def _carry_through(self, inner: Tensor, mass: Tensor) -> Tensor:

@@ -140,7 +140,7 @@ def test_equals_the_twin(vit_run, method, options):
 def test_heads_are_joined_tile_by_tile_as_at_once(vit_run, method, monkeypatch):
     options = {"fusion": "max", "discard": 0.5, "start": "mean"}
     whole_rows = method(vit_run, **options)
-    monkeypatch.setattr(attention_module, "SHORT", 0)
+    monkeypatch.setattr(attention_module, "FEW", 1)
     monkeypatch.setattr(attention_module, "TILE", 2 * 3 * 17 * 4)  # four rows of both photographs and three heads
     torch.testing.assert_close(method(vit_run, **options), whole_rows, atol=1e-7, rtol=1e-5)
 
@@ -414,7 +414,9 @@ def test_a_cnn_has_nothing_to_roll_out():
         ({"residual": 1.0}, r"residual is a share in \[0, 1\)"),
         ({"discard": -0.1}, r"discard is a share in \[0, 1\)"),
         ({"fusion": "sum"}, "'mean', 'max' or 'min'; got 'sum'"),
-        ({"start_layer": 3}, "start_layer is 0 to 2"),
+        ({"discard": "half"}, r"discard is a share in \[0, 1\); got 'half'"),
+        ({"start_layer": 3}, "start_layer is a number from 0 to 2"),
+        ({"start_layer": 0.5}, "start_layer is a number from 0 to 2 .* got 0.5"),
         ({"start": "last"}, "got 'last'"),
         ({"start": 1}, "prefix token below 1"),
         ({"start": (40, 40)}, r"in \[0, 1\]"),
