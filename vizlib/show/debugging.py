@@ -52,7 +52,8 @@ def debug_state(found: Mistakes, names: Mapping[str, str]) -> dict[str, Any]:
     by_row = {name: dict(zip(t["row"], t["path"], strict=True)) for name, t in found.tables.items()}
     for group in found.groups.head(12).to_dict("records"):
         items = [number[by_row[group["model"]][row]] for row in group["rows"]]
-        title = f"Alike to {group['model']}: {group['name']} …"
+        alike = f"Alike to {group['model']}" if len(models) > 1 else "Alike"
+        title = f"{alike}: {group['name']} …"
         lists.append({"title": title, "text": f"{group['share']:.0%} of them this pair", "items": items})
     confusion = [_matrix(found, name) for name in models]
     return {"models": models, "photos": photos, "lists": lists, "confusion": confusion, "within": None}
