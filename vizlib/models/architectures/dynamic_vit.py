@@ -170,13 +170,13 @@ class DynamicViT(nn.Module):
         x = self.patch_embed(x)  # (b, c, r, s)
         positions = resample_abs_pos_embed(self.pos_embed, list(x.shape[2:]))
         x = x.flatten(2).transpose(1, 2)  # (b, c, n) -> (b, n, c)
-        x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], 1) + positions  # (b, 1 + n, c)
+        x = torch.cat([self.cls_token.expand(x.shape[0], -1, -1), x], 1) + positions  # (b, 1 + n, c)
         return self._train_on(x) if self.training else self.head(self.norm(self._prune(x))[:, 0])
 
     def _prune(self, x: Tensor) -> Tensor:
         """Run the blocks on ever fewer of the tokens x (b, 1 + n, c)."""
         n = x.shape[1] - 1
-        patches = torch.arange(n, device=x.device).expand(len(x), n)  # (b, n)
+        patches = torch.arange(n, device=x.device).expand(x.shape[0], n)  # (b, n)
         for index, block in enumerate(self.blocks):
             if index in self.stages:
                 stage = self.stages.index(index)

@@ -137,7 +137,7 @@ class EfficientViT(nn.Module):
         x = self.patch_embed(x)  # (b, c, r, s)
         positions = resample_abs_pos_embed(self.pos_embed, list(x.shape[2:]), list(self.grid))
         x = x.flatten(2).transpose(1, 2)  # (b, c, r·s) -> (b, r·s, c)
-        return torch.cat([self.cls_token.expand(len(x), -1, -1), x], 1) + positions
+        return torch.cat([self.cls_token.expand(x.shape[0], -1, -1), x], 1) + positions
 
     def forward(self, x: Tensor) -> Tensor:
         """Image (b, 3, h, w) -> logits (b, num_classes)."""

@@ -79,7 +79,7 @@ class EViT(nn.Module):
         vit: Any = self.vit
         x = vit.norm_pre(vit._pos_embed(vit.patch_embed(x)))  # (b, 1 + n, c)
         n, score = x.shape[1] - 1, x[:, 1:, 0]
-        patches = torch.arange(n, device=x.device).expand(len(x), n)  # (b, n)
+        patches = torch.arange(n, device=x.device).expand(x.shape[0], n)  # (b, n)
         for index, block in enumerate(vit.blocks):
             if index in self.stages:
                 stage = self.stages.index(index)

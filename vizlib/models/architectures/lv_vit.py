@@ -133,7 +133,7 @@ class LVViT(nn.Module):
         box = random_box(r, s) if self.training and self.mix_token else (0, 0, 0, 0)
         if self.training:
             x = mix(x, box)
-        x = torch.cat([self.cls_token.expand(len(x), -1, -1), x.flatten(1, 2)], 1)  # (b, 1 + r·s, c)
+        x = torch.cat([self.cls_token.expand(x.shape[0], -1, -1), x.flatten(1, 2)], 1)  # (b, 1 + r·s, c)
         x = self.norm(self.blocks(x + resample_abs_pos_embed(self.pos_embed, [r, s])))
         logits, dense = self.head(x[:, 0]), self.aux_head(x[:, 1:])
         if self.training:

@@ -75,7 +75,7 @@ def fold(x: Tensor, size: Sequence[int]) -> Tensor:
     h, w = size
     x = x.reshape(-1, PATCH, PATCH, h // PATCH, w // PATCH, x.shape[-1])  # (b, 2, 2, h/2, w/2, d)
     x = x.permute(0, 5, 3, 1, 4, 2)  # (b, d, h/2, 2, w/2, 2)
-    return x.reshape(len(x), -1, h, w)  # (b, d, h, w)
+    return x.reshape(x.shape[0], -1, h, w)  # (b, d, h, w)
 
 
 class MobileViTv3Block(nn.Module):

@@ -167,7 +167,7 @@ class T2TViT(nn.Module):
         """Image (b, 3, h, w) -> logits (b, num_classes)."""
         x = self.tokens_to_token(x)  # (b, r, s, dim)
         grid = list(x.shape[1:3])
-        x = torch.cat([self.cls_token.expand(len(x), -1, -1), x.flatten(1, 2)], 1)  # (b, 1 + r·s, dim)
+        x = torch.cat([self.cls_token.expand(x.shape[0], -1, -1), x.flatten(1, 2)], 1)  # (b, 1 + r·s, dim)
         x = self.blocks(x + resample_abs_pos_embed(self.pos_embed, grid))
         return self.head(self.norm(x)[:, 0])
 
