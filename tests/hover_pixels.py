@@ -52,3 +52,21 @@ def pixels(photo: Locator, grid: tuple[int, int]) -> np.ndarray:
 def colours(values: np.ndarray, top: float, name: str = "inferno") -> np.ndarray:
     table = np.frombuffer(colour.table(name), np.uint8).reshape(256, 3)
     return table[np.round(255 * np.clip(values / top, 0, 1)).astype(int)].astype(int)
+
+
+def redraws(page: Page, moves: int = 300) -> list[float]:
+    """Milliseconds of each redraw while the pointer moves over the first photograph."""
+    found: list[float] = page.evaluate(
+        """(moves) => {
+            const canvas = document.querySelector('.vh-photo'), box = canvas.getBoundingClientRect(), spent = [];
+            for (let i = 0; i < moves; i++) {
+                const clientX = box.left + box.width * ((i * 37) % 100) / 100;
+                const clientY = box.top + box.height * ((i * 61) % 100) / 100, start = performance.now();
+                canvas.dispatchEvent(new PointerEvent('pointermove', { clientX, clientY }));
+                spent.push(performance.now() - start);
+            }
+            return spent;
+        }""",
+        moves,
+    )
+    return found

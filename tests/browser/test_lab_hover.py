@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import nbformat
 import numpy as np
 import pytest
-from hover_pixels import colours, opaque, pixels, point_at, says
+from hover_pixels import colours, opaque, pixels, point_at, redraws, says
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,16 +38,6 @@ FIRST_PICTURE = """async (index) => {
     const [end, picture] = await Promise.all([ended, drawn]);
     return Math.max(0, picture - end);
 }"""
-REDRAW = """async () => {
-    const canvas = document.querySelector('.vh-photo'), box = canvas.getBoundingClientRect(), spent = [];
-    for (let i = 0; i < 200; i++) {
-        const clientX = box.left + box.width * ((i * 37) % 100) / 100;
-        const clientY = box.top + box.height * ((i * 61) % 100) / 100, start = performance.now();
-        canvas.dispatchEvent(new PointerEvent('pointermove', { clientX, clientY }));
-        spent.push(performance.now() - start);
-    }
-    return spent;
-}"""
 
 
 def row_in_kernel(lab: Lab, model: str, head: str = "None") -> np.ndarray:
@@ -77,13 +67,13 @@ def test_two_models_in_jupyterlab(small: Lab, pictures: Path, capsys: Any) -> No
     page.locator(".vizlib-hover").scroll_into_view_if_needed()
     opaque(page)
     small.sent.clear()
-    redraws = page.evaluate(REDRAW)
+    spent = redraws(page)
     point_at(page, page.locator(".vh-photo").first, POINT)
     page.wait_for_timeout(400)  # also what is spoken when the pointer rests is no message
     assert small.sent == []
     for panel, model in enumerate(("vit", "hybrid")):
         shows(small, panel, row_in_kernel(small, model))
-    median, p90 = np.percentile(redraws, [50, 90])
+    median, p90 = np.percentile(spent, [50, 90])
     with capsys.disabled():
         print(f"\nhover in JupyterLab: first picture {waited:.0f} ms after the cell, redraw of two zoo models median "
               f"{median:.2f} ms, p90 {p90:.2f} ms, 0 messages to the kernel")  # fmt: skip
