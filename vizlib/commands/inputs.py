@@ -80,7 +80,7 @@ def loaded(names: list[str], ways: Ways) -> dict[str, Any]:
     drawn = not ways.get("pretrained", True)
     if drawn:
         torch.manual_seed(0)  # the same weights every time
-    named = {name: {"name": f"{name}, random weights"} if drawn else {} for name in names}
+    named: dict[str, Ways] = {name: {"name": f"{name}, random weights"} if drawn else {} for name in names}
     classifiers = {name: load(name, **own, **ways) for name, own in named.items()}
     for name, clf in classifiers.items():
         if "input_size" in ways:
