@@ -9,6 +9,7 @@ import tiny
 import torch
 from torch import Tensor, nn
 
+from vizlib.capture.hold import hold
 from vizlib.capture.trace import trace
 from vizlib.methods.table import explain
 
@@ -42,6 +43,14 @@ def test_what_a_model_raises_at_its_own_size_is_its_own_error_with_a_note(call):
     with pytest.raises(RuntimeError, match="shapes cannot be multiplied") as caught:
         call(clf, tiny.images(2, 48))
     assert "was run on (3, 48, 48), its input_size" in caught.value.__notes__[0]
+
+
+@pytest.mark.parametrize("size", [32, 48])
+def test_what_watches_a_run_is_not_taken_for_the_model(size):
+    clf = tiny.classifier(tiny.CNN())
+    with hold(clf, {"body": 1.0}), pytest.raises(ValueError, match=r"^a gate of tiny is needed") as caught:
+        clf(tiny.images(1, size))
+    assert not getattr(caught.value, "__notes__", [])
 
 
 def test_memory_that_does_not_suffice_is_not_blamed_on_the_size():

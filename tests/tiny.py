@@ -36,12 +36,10 @@ def randomise(module: nn.Module, seed: int = 1) -> nn.Module:
 
 
 def classifier(module: nn.Module, size: int | tuple[int, int] = 32, name: str = "tiny") -> Classifier:
-    """In evaluation mode, randomised; it takes tensors only."""
+    """In evaluation mode, randomised; it takes tensors only. With labels where it has a head of as many classes."""
     h, w = (size, size) if isinstance(size, int) else size
-    labels = LABELS
-    return Classifier(
-        randomise(module).eval(), name, lambda photo: torch.zeros(3, h, w), (3, h, w), labels=labels
-    )
+    labels = LABELS if any(p.shape == (CLASSES,) for p in module.parameters()) else None
+    return Classifier(randomise(module).eval(), name, lambda photo: torch.zeros(3, h, w), (3, h, w), labels=labels)
 
 
 def images(b: int = 2, size: int | tuple[int, int] = 32, seed: int = 2) -> Tensor:

@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from traceback import walk_tb
 from typing import Any
 
 import torch
@@ -129,10 +130,13 @@ class Classifier:
             yield
         except (RuntimeError, ValueError, AssertionError, IndexError) as error:
             got, own = tuple(x.shape[-3:]), self.input_size
-            if isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error):
+            memory = isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error)
+            if memory or not _raised_by_a_model(error):
                 raise
             if got == own:
-                error.add_note(f"{self.name} was run on {got}, its input_size. Does it need another? See vl.load.")
+                error.add_note(
+                    f"{self.name} was run on {got}, its input_size. If it needs another, pass input_size to vl.load."
+                )
                 raise
             reason = " ".join(str(error).split())[:200] or type(error).__name__
             raise ValueError(
@@ -155,6 +159,19 @@ class Classifier:
             f"Classifier {self.name!r}: {type(self.module).__name__}, {classes}, input {size}, "
             f"{str(self.dtype).removeprefix('torch.')} on {self.device}"
         )
+
+
+def must_be_classifier(clf: Any, what: str) -> None:
+    """Raises TypeError where `what` was asked for with something else: a module, a name."""
+    if not isinstance(clf, Classifier):
+        raise TypeError(f"{what} needs a Classifier; got {type(clf).__name__}. Use vl.load(…) first.")
+
+
+def _raised_by_a_model(error: Exception) -> bool:
+    """And not by what watches it: heads or gates that are not there."""
+    *_, (frame, _) = walk_tb(error.__traceback__)
+    room = frame.f_globals.get("__name__", "")
+    return not room.startswith("vizlib.") or room.startswith("vizlib.models.")
 
 
 def _no_such_label(clf: Classifier, target: str) -> str:

@@ -12,6 +12,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from vizlib.capture.trace import ablate, trace
+from vizlib.explore.summary import summary
 from vizlib.methods.kinds import Method
 from vizlib.methods.names import NAMES
 from vizlib.methods.table import METHODS, contrast, explain, shared_out
@@ -202,8 +204,18 @@ def test_mistakes_are_told(method, options, message, cnn, x):
 
 
 def test_a_module_is_no_classifier(cnn, x):
-    with pytest.raises(TypeError, match=r"needs a Classifier; got TinyCNN\. Use vl\.load"):
+    with pytest.raises(TypeError, match=r"explain needs a Classifier; got TinyCNN\. Use vl\.load"):
         explain(cnn.module, x)
+    for ask in (trace, summary):
+        with pytest.raises(TypeError, match=rf"{ask.__name__} needs a Classifier; got str\. Use vl\.load"):
+            ask("zoo/vit", *[x] * (ask is trace))
+    with pytest.raises(TypeError, match=r"ablate needs a Classifier; got TinyCNN"), ablate(cnn.module, {}):
+        pass
+
+
+def test_a_layer_is_a_path(cnn, x):
+    with pytest.raises(TypeError, match=r"layer is a module path or a list of them; got 3\."):
+        explain(cnn, x, layer=3)
 
 
 @pytest.mark.parametrize(

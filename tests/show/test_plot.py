@@ -131,7 +131,7 @@ def test_a_thing_of_another_kind_is_told_with_what_to_pass():
         (lambda: plot.query(run, (0.5, 0.5)), names),
         (lambda: plot.heads(run.attentions), "Attention; got Named"),
         (lambda: plot.overlay([one]), r"Heatmap; got list\. Pass what vl\.explain returns"),
-        (lambda: plot.contrast(run), "Heatmap; got Trace"),
+        (lambda: plot.contrast(run), r"Heatmap; got Trace\. Pass what vl\.contrast.*one of its list\.$"),
         (lambda: plot.gates(one), "Trace; got Heatmap"),
         (lambda: plot.grid(one), "a list of maps per model"),
         (lambda: plot.grid([one, one]), "a list of maps per model"),

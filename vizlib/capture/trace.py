@@ -20,6 +20,7 @@ from vizlib.capture.steps import steps_of
 from vizlib.capture.summary import probe
 from vizlib.capture.taps import cut, layout, scores
 from vizlib.capture.target import Follower, cam_layer, reading
+from vizlib.classifier import must_be_classifier
 from vizlib.running import logits_of, unchanged
 from vizlib.types import Classifier, Gate, Target, Trace
 
@@ -201,7 +202,7 @@ def _known(clf: Classifier, anatomy: Anatomy, names: Sequence[str]) -> Sequence[
             near = difflib.get_close_matches(name, have, 3, 0.3) or have[-3:]
             raise ValueError(
                 f"an attention operation of {clf.name} is needed; it has no {name!r}. "
-                f"{'Near ones: ' + ', '.join(near) if have else 'It has none at all; see vl.summary.'}"
+                f"{'Near ones: ' + ', '.join(near) if have else 'None was seen in it; see vl.summary'}."
             )
     return [names] if isinstance(names, str) else names
 
@@ -247,6 +248,7 @@ def trace(
     Raises:
         ValueError: a photograph, target or layer that is not there.
     """
+    must_be_classifier(clf, "trace")
     x = clf.prepare(photos)
     wanted = target is not None if gradients is None else gradients
     return record(clf, x, target=target, layers=layers, gradients=wanted, tap=wanted, start=True)
@@ -304,6 +306,7 @@ def ablate(clf: Classifier, heads: Mapping[str, Sequence[int]]) -> Iterator[Clas
         ValueError: no such operation or head, at the classifier's own input size or at that of a later run.
         TypeError: no mapping of names to heads.
     """
+    must_be_classifier(clf, "ablate")
     if not isinstance(heads, Mapping):
         raise TypeError(f"heads by operation are needed, {{name: [0, 2]}}; got {type(heads).__name__}. See vl.summary.")
     heads = {name: [each] if isinstance(each, int) else list(each) for name, each in heads.items()}

@@ -14,6 +14,7 @@ from vizlib.capture.anatomy import Site, study
 from vizlib.capture.summary import family, obstacles, probe
 from vizlib.capture.target import cam_layer
 from vizlib.capture.trace import dense_head
+from vizlib.classifier import must_be_classifier
 from vizlib.measure.cost import params_of
 from vizlib.methods.table import METHODS, explain
 from vizlib.types import Classifier
@@ -72,6 +73,7 @@ def summary(clf: Classifier) -> Summary:
     Raises:
         RuntimeError: the model cannot be run at its own input size.
     """
+    must_be_classifier(clf, "summary")
     x = probe(clf)
     anatomy = study(clf, x)
     reasons = obstacles(clf, x)

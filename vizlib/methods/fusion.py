@@ -76,5 +76,5 @@ def above_zero(sums: Tensor) -> Tensor:
 
 def check_share(name: str, value: float) -> None:
     """Raises ValueError outside [0, 1)."""
-    if not 0 <= value < 1:
-        raise ValueError(f"{name} is a share in [0, 1); got {value}. Pass a number such as 0.5.")
+    if not isinstance(value, int | float) or not 0 <= value < 1:
+        raise ValueError(f"{name} is a share in [0, 1); got {value!r}. Pass a number such as 0.5.")

@@ -179,8 +179,11 @@ def _walk(trace: Trace, carry: Carry, method: str, start_layer: int, start: Star
             f"{method} needs attention from places to places in one stream of tokens; {trace.model}: {trace.obstacle}. "
             f"Use a class activation map, such as 'gradcam'."
         )
-    if not 0 <= start_layer < len(trace.steps):
-        raise ValueError(f"start_layer is 0 to {len(trace.steps) - 1} for {trace.model}; got {start_layer}.")
+    if not isinstance(start_layer, int) or not 0 <= start_layer < len(trace.steps):
+        raise ValueError(
+            f"start_layer is a number from 0 to {len(trace.steps) - 1} for {trace.model}; got {start_layer!r}. At 0, "
+            f"all layers take part."
+        )
     used = trace.steps[start_layer:]
     missing = [n for step in used for n in step if n not in trace.attentions]
     if missing:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from vizlib.capture.taps import scores
+from vizlib.classifier import must_be_classifier
 from vizlib.methods import attribution, cam, perturbation, raw, rollout
 from vizlib.methods.auto import choose
 from vizlib.methods.kinds import MAKERS, Made, Method, Question
@@ -106,13 +107,14 @@ def explain(
 
 def _maps(clf: Classifier, photos: Any, method: str, target: Any, layer: Any, options: dict[str, Any]) -> list[Heatmap]:
     """One heatmap per layer, flat or not."""
-    if not isinstance(clf, Classifier):
-        raise TypeError(f"explain needs a Classifier; got {type(clf).__name__}. Use vl.load(model).")
+    must_be_classifier(clf, "explain")
     why = ""
     if method == AUTO:
         photos = clf.prepare(photos).detach()
         method, why = choose(clf, photos, METHODS)
     row = method_named(method, **options)
+    if not (layer is None or isinstance(layer, str | list | tuple)):
+        raise TypeError(f"layer is a module path or a list of them; got {layer!r}. Leave it out, or see vl.summary.")
     layers = None if layer is None else [layer] if isinstance(layer, str) else list(layer)
     if layers is not None and not (layers and row.takes_layer):
         what = "at least one layer is needed; got none" if row.takes_layer else f"{method} takes no layer"

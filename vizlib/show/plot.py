@@ -266,11 +266,12 @@ def one_map(heatmap: Heatmap, photo: int = 0, target: int = 0) -> Tensor:
 
 
 def _must_be(given: Any, kind: type, do: str) -> None:
-    """Raises TypeError for anything else; of a trace, with the names of its operations."""
+    """Raises TypeError for anything else; of a trace in place of an operation, with the names of its operations."""
     if isinstance(given, kind):
         return
-    names = f", one of: {', '.join(given.attentions)}" if isinstance(given, Trace) and given.attentions else ""
-    raise TypeError(f"a drawing of this needs {kind.__name__}; got {type(given).__name__}. {do}{names}.")
+    several = isinstance(given, Trace) and kind is Attention and given.attentions
+    names = f", one of: {', '.join(given.attentions)}" if several else ""
+    raise TypeError(f"this drawing needs a {kind.__name__}; got {type(given).__name__}. {do}{names}.")
 
 
 def _gate(ax: Axes, gate: Gate, trace: Trace, photo: int, style: str, options: dict[str, Any]) -> None:
