@@ -1,5 +1,5 @@
 """The classifiers that timm does not carry, one paper a file; `registry.py` names them.
 
 In evaluation `torch.compile` makes one graph of each, and `torch.export` one that takes any number of photographs of
-the size it was shown. In training LV-ViT's MixToken draws its box on the side of Python, which breaks the graph.
+the size it was shown.
 """
