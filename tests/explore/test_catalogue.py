@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -48,7 +49,26 @@ def test_the_readme_has_every_row_and_no_failure():
     rows = [each for each in inside.splitlines() if "| `" in each]
     assert [row.split(" | ")[0].removeprefix("| ") for row in rows] == [entry.name for entry in entries()]
     assert "failed" not in inside
+    for entry, row in zip(entries(), rows, strict=True):
+        empty = {cell: words for cell, words in zip(CELLS, row[:-2].split(" | ")[2:], strict=True) if words[0] == "–"}
+        marks = {c: f"– {catalogue._mark(reason)}" for (f, c), reason in exceptions().items() if f == entry.family}
+        assert empty == marks, entry.name
     assert written(text, []) == text  # reasons and order are those of the lists
+
+
+def test_notes_stand_below_the_table_under_their_letters():
+    noted = [entry for entry in entries() if entry.note]
+    assert {entry.family for entry in noted} >= {"ALIGN", "TimeSformer", "BigBird", "MobileViTv3"}
+    inside = README.read_text("utf-8").partition(BEGIN)[2].partition(END)[0]
+    for entry in noted:
+        letter = re.search(rf"`{entry.model}` \((\w)\) \|", inside)[1]
+        assert f"({letter}) {entry.note}" in inside
+
+
+def test_sizes_of_efficientnet_are_the_papers():
+    with torch.device("meta"):
+        sizes = [build(entry).input_size[1] for entry in entries(["EfficientNet"])]
+    assert sizes == [224, 240, 260, 300, 380, 456, 528, 600]
 
 
 def test_what_fails_is_told_and_the_command_ends_with_one(monkeypatch, capsys):

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
 from pathlib import Path
+from string import ascii_lowercase
 from typing import Any
 
 import torch
@@ -44,6 +45,7 @@ class Entry:
     name: str
     model: str
     size: int  # 0: its own
+    note: str = ""  # what its cells do not say
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,8 @@ def entries(only: Sequence[str] = ()) -> list[Entry]:
     Raises:
         ValueError: there is none of that name.
     """
-    found = [Entry(r["family"], r["name"], r["model"], int(r["size"] or 0)) for r in _read("architectures.csv")]
+    listed = _read("architectures.csv")
+    found = [Entry(r["family"], r["name"], r["model"], int(r["size"] or 0), r["note"]) for r in listed]
     known = {word for e in found for word in (e.family, e.name, e.model)}
     for word in only:
         if word not in known:
@@ -237,6 +240,11 @@ CELLS: dict[str, Callable[[Entry, Seen], str]] = {
     "loads": _loads, "attention": _attention, "rollout": _rollout, "gates": _gates, "Grad-CAM": _gradcam, "cost": _cost,
 }  # fmt: skip
 
+HEADS = {
+    "loads": "loads, runs on noise at", "rollout": "rollout, at that size", "Grad-CAM": "Grad-CAM, at that size",
+    "cost": "cost, at its own size",
+}  # fmt: skip
+
 
 # ---- the table
 
@@ -271,14 +279,20 @@ def check(only: Sequence[str] = (), out: Path | None = None) -> int:
 
 def line(row: Row) -> str:
     """The row as a line of Markdown."""
-    return "| " + " | ".join([row.entry.name, f"`{row.entry.model}`", *row.cells.values()]) + " |"
+    letter = {note: f" ({letter})" for letter, note in _notes()}.get(row.entry.note, "")
+    return "| " + " | ".join([row.entry.name, f"`{row.entry.model}`{letter}", *row.cells.values()]) + " |"
+
+
+def _notes() -> list[tuple[str, str]]:
+    """The notes of the list, each with the letter under which it stands below the table."""
+    return list(zip(ascii_lowercase, dict.fromkeys(e.note for e in entries() if e.note), strict=False))
 
 
 def table(lines: Sequence[str]) -> str:
-    """Lines as a table of Markdown, with the reasons for what does not apply below it."""
-    head = ["architecture", "model", *CELLS]
-    reasons = list(dict.fromkeys(exceptions().values()))
-    notes = [f"({number}) {reason}" for number, reason in enumerate(reasons, 1)]
+    """Lines as a table of Markdown, with the notes, and the reasons for what does not apply, below it."""
+    head = ["architecture", "model", *(HEADS.get(cell, cell) for cell in CELLS)]
+    reasons = enumerate(dict.fromkeys(exceptions().values()), 1)
+    notes = [f"({mark}) {words}" for mark, words in [*_notes(), *reasons]]
     rule = "|" + "---|" * len(head)
     return "\n".join(["| " + " | ".join(head) + " |", rule, *lines, "", "  \n".join(notes)])
 
