@@ -60,7 +60,7 @@ class Widgets:
         name = self.modules.setdefault(source, f"vz-module-{len(self.modules)}")
         packed = json.dumps(traits).replace("<", "\\u003c")  # no text in it can end the script element
         return (
-            f'<style>{model["state"].get("_css", "")}</style>'
+            f"<style>{model['state'].get('_css', '')}</style>"
             f'<div class="vz-live" data-module="{name}"><script type="application/json">{packed}</script></div>'
         )
 

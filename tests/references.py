@@ -171,9 +171,7 @@ def integrated_gradients(
 
 
 @torch.no_grad()
-def occlusion(
-    score: Callable[[Tensor], Tensor], image: Tensor, window: int, stride: int, baseline: float
-) -> Tensor:
+def occlusion(score: Callable[[Tensor], Tensor], image: Tensor, window: int, stride: int, baseline: float) -> Tensor:
     """Mean drop over the windows that cover a pixel: (h, w); the windows tile the image exactly."""
     _, h, w = image.shape
     whole = float(score(image[None]))

@@ -38,9 +38,7 @@ def by_loops(op: Attention, b: int, g: int, a: int, i: int) -> list[float]:
     """One row of softmax(scale · q kᵀ + mask)."""
     scores = []
     for j in range(op.shape[4]):
-        score = (
-            sum(float(op.query[b, g, a, i, d]) * float(op.key[b, g, a, j, d]) for d in range(D)) * op.scale
-        )
+        score = sum(float(op.query[b, g, a, i, d]) * float(op.key[b, g, a, j, d]) for d in range(D)) * op.scale
         if op.mask is not None:
             b_m, g_m, a_m, q_m, _ = op.mask.shape
             score += float(op.mask[b % b_m, g % g_m, a % a_m, i % q_m, j])
@@ -114,9 +112,7 @@ def test_carry_in_tiles_equals_the_whole_matrix(tile, relevance, monkeypatch):
     assert sum(sizes) == n
     assert max(sizes) == min(tile, n)
     whole = op.relevance() if relevance else op.weights()
-    torch.testing.assert_close(
-        op.carry(mass, relevance=relevance), torch.einsum("bgq,bgaqk->bgak", mass, whole)
-    )
+    torch.testing.assert_close(op.carry(mass, relevance=relevance), torch.einsum("bgq,bgaqk->bgak", mass, whole))
 
 
 def test_carry_by_loops():
@@ -224,6 +220,4 @@ def test_heatmap_of_a_patch_that_was_dropped_is_refused():
 def test_channels_are_no_picture():
     channels = Tokens(None, K, torch.arange(K).view(1, 1, K))
     with pytest.raises(ValueError, match="channel attention: its keys are no places"):
-        Attention(
-            "x", "channel", channels, channels, channels, draw(1, 1, 1, K, D), draw(1, 1, 1, K, D)
-        ).heatmap()
+        Attention("x", "channel", channels, channels, channels, draw(1, 1, 1, K, D), draw(1, 1, 1, K, D)).heatmap()

@@ -95,6 +95,4 @@ def test_regrid_equals_pixels_counted_one_by_one(source, target):
 def test_regrid_keeps_prefix_tokens_by_order():
     mass = torch.tensor([[5.0, 6, 1, 1, 1, 1]])
     assert regrid(mass, plain(2, 2, 2), plain(1, 1, 3)).tolist() == [[5, 6, 0, 4]]
-    assert regrid(mass, plain(2, 2, 2), plain(1, 1, 1)).tolist() == [
-        [5, 4]
-    ]  # what the target lacks stays behind
+    assert regrid(mass, plain(2, 2, 2), plain(1, 1, 1)).tolist() == [[5, 4]]  # what the target lacks stays behind

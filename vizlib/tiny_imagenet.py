@@ -123,9 +123,7 @@ def _download_and_select(folder: Path) -> None:
             f"Set VIZLIB_DATA to its folder or tar, or fetch that file elsewhere and set VIZLIB_DATA to it."
         ) from error
     if found != MD5:
-        raise RuntimeError(
-            f"{URL}: md5 {MD5} is needed; the download has {found}. Try again, or set VIZLIB_DATA."
-        )
+        raise RuntimeError(f"{URL}: md5 {MD5} is needed; the download has {found}. Try again, or set VIZLIB_DATA.")
     _unzip(archive, folder)
 
 

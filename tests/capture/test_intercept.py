@@ -231,9 +231,7 @@ def test_a_second_operation_in_a_module_is_numbered():
 
 
 def test_convit_mixes_content_and_position():
-    clf = tiny.classifier(
-        ConVit(32, 8, num_classes=5, embed_dim=DIM, depth=2, num_heads=HEADS, local_up_to_layer=1)
-    )
+    clf = tiny.classifier(ConVit(32, 8, num_classes=5, embed_dim=DIM, depth=2, num_heads=HEADS, local_up_to_layer=1))
     run, x = trace(clf, tiny.images(2)), tiny.images(2)
     assert torch.equal(run.logits, clf(x))
     first = run.attentions["blocks.0.attn"]
@@ -368,9 +366,7 @@ def test_channels_last_gates_are_turned():
     assert (found.kind, tuple(found.values.shape)) == ("channel", (2, 16, 1, 1))
 
 
-@pytest.mark.parametrize(
-    "module", [SelectiveKernel(16, 16), SplitAttn(16, 16, radix=2)], ids=["SK", "split attention"]
-)
+@pytest.mark.parametrize("module", [SelectiveKernel(16, 16), SplitAttn(16, 16, radix=2)], ids=["SK", "split attention"])
 def test_a_softmax_over_paths(module):
     (found,) = gates(module).values()
     assert (found.kind, found.activation) == ("path", "softmax")

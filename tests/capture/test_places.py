@@ -118,14 +118,10 @@ def test_halo_neighbourhoods_overlap_and_are_padded():
 
 
 def test_mobilevit_attends_between_pixels_at_the_same_spot_of_each_patch():
-    block = MobileVitBlock(
-        8, 8, kernel_size=3, transformer_dim=12, transformer_depth=1, num_heads=3, patch_size=2
-    )
+    block = MobileVitBlock(8, 8, kernel_size=3, transformer_dim=12, transformer_depth=1, num_heads=3, patch_size=2)
     (site,) = sites(Around(block), (16, 24)).values()
     assert site.keys.grid == (8, 12)
-    groups = [
-        [(2 * i + u) * 12 + 2 * j + v for i in range(4) for j in range(6)] for u in range(2) for v in range(2)
-    ]
+    groups = [[(2 * i + u) * 12 + 2 * j + v for i in range(4) for j in range(6)] for u in range(2) for v in range(2)]
     assert site.keys.index[0].tolist() == groups
     assert site.outputs.index[0].tolist() == groups
     assert site.arrangement.heads == 3
@@ -219,9 +215,7 @@ class Twisted(nn.Module):
 def test_order_of_tokens_does_not_matter():
     (site,) = sites(Around(Twisted()), (8, 12)).values()
     assert site.keys.grid == (4, 6)
-    assert site.keys.index.flatten().tolist() == [
-        row * 6 + column for column in range(5, -1, -1) for row in range(4)
-    ]
+    assert site.keys.index.flatten().tolist() == [row * 6 + column for column in range(5, -1, -1) for row in range(4)]
 
 
 # ---- a map moves with its image: change one patch, and the predicted tokens change, and only those

@@ -36,9 +36,7 @@ def plainly(module: nn.Module, x: Tensor, layer: str, classes: list[int]) -> tup
     hook = module.get_submodule(layer).register_forward_hook(keep)
     logits = module(x)
     hook.remove()
-    return kept[0].detach(), [
-        torch.autograd.grad(logits[:, c].sum(), kept[0], retain_graph=True)[0] for c in classes
-    ]
+    return kept[0].detach(), [torch.autograd.grad(logits[:, c].sum(), kept[0], retain_graph=True)[0] for c in classes]
 
 
 @pytest.mark.parametrize(("build", "layer", "size", "to_maps"), LAYERS.values(), ids=LAYERS)

@@ -49,9 +49,7 @@ def test_rows_sum_to_one_and_give_the_output(name):
     for found in run.attentions.values():
         rows = found.weights()
         torch.testing.assert_close(rows.sum(-1), torch.ones(rows.shape[:-1]), atol=1e-5, rtol=0)
-        torch.testing.assert_close(
-            found.weights(applied=True) @ found.value, found.output, rtol=1e-4, atol=1e-6
-        )
+        torch.testing.assert_close(found.weights(applied=True) @ found.value, found.output, rtol=1e-4, atol=1e-6)
 
 
 def projections(module: nn.Module) -> dict[str, nn.Linear]:

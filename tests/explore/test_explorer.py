@@ -28,9 +28,7 @@ def panel(models):
 def drawn(panel):
     """The raw maps that the browser was sent, by name."""
     cells = panel.maps.content["state"]["cells"]
-    return {
-        c["name"]: np.frombuffer(base64.b64decode(c["values"]), "<f4").reshape(c["shape"]) for c in cells
-    }
+    return {c["name"]: np.frombuffer(base64.b64decode(c["values"]), "<f4").reshape(c["shape"]) for c in cells}
 
 
 def choose(panel, **values):

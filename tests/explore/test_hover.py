@@ -149,7 +149,9 @@ def test_the_photograph_and_the_caption() -> None:
 
 def test_a_model_without_places_and_a_photograph_that_is_not_there() -> None:
     cnn = traced(tiny.classifier(tiny.CNN(), name="net"))
-    with pytest.raises(ValueError, match=r"attention over places.*net has no attention operation that was seen.*vl\.compare"):
+    with pytest.raises(
+        ValueError, match=r"attention over places.*net has no attention operation that was seen.*vl\.compare"
+    ):
         hover_state(cnn)
     with pytest.raises(ValueError, match="photographs 0 to 1; got 2"):
         hover_state(traced(tiny.classifier(tiny.vit())), 2)

@@ -46,9 +46,7 @@ def classifier(module: nn.Module, name: str, size: int = 32) -> Classifier:
 
 
 def _vit() -> nn.Module:
-    return timm.models.VisionTransformer(
-        img_size=32, patch_size=8, embed_dim=16, depth=2, num_heads=2, num_classes=5
-    )
+    return timm.models.VisionTransformer(img_size=32, patch_size=8, embed_dim=16, depth=2, num_heads=2, num_classes=5)
 
 
 def _swin() -> nn.Module:

@@ -152,9 +152,7 @@ def test_equals_the_grad_cam_package(method, model, layer, request):
     images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(3))
     ours = explain(clf, images, method, target=torch.tensor([2, 5]), layer=layer)
     reshape = None if model == "resnet" else lambda t: t[:, 1:].unflatten(1, (4, 4)).permute(0, 3, 1, 2)
-    with getattr(pytorch_grad_cam, PACKAGE[method])(
-        clf.module, [clf.module.get_submodule(layer)], reshape
-    ) as package:
+    with getattr(pytorch_grad_cam, PACKAGE[method])(clf.module, [clf.module.get_submodule(layer)], reshape) as package:
         theirs = package(images.clone().requires_grad_(), [Target(2), Target(5)])
     expected = scale_cam_image(scale_cam_image(ours.values.relu().numpy(), (64, 64)))
     torch.testing.assert_close(torch.from_numpy(theirs), torch.from_numpy(expected), rtol=1e-3, atol=1e-3)

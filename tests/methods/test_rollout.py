@@ -54,9 +54,7 @@ def operation(
 
 def rows(*shape: int, seed: int = 0) -> Tensor:
     """Rows that sum to 1, in float64."""
-    return (
-        2 * torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    ).softmax(-1)
+    return (2 * torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)).softmax(-1)
 
 
 def run(*steps: tuple[Attention, ...], obstacle: str = "") -> Trace:
@@ -275,8 +273,7 @@ def test_side_by_side_operations_share_by_their_channels(method):
         operation("down", rows(2, 3, 2, 2, 2, seed=1), down, down, width=4),
     )
     joint = sum(
-        w * whole(o, 6, 6, relevance=method is chefer).mean(1)
-        for w, o in zip((2 / 3, 1 / 3), ops, strict=True)
+        w * whole(o, 6, 6, relevance=method is chefer).mean(1) for w, o in zip((2 / 3, 1 / 3), ops, strict=True)
     )
     eye = torch.eye(6, dtype=torch.float64)
     matrix = joint if method is chefer else (eye + joint) / 2  # R - I after one step
@@ -304,9 +301,7 @@ def test_dropped_patches_of_each_photograph():
     early = stay + whole(ops[0], 5, 5).mean(1) / 2
     found = rollout(run((ops[0],), (ops[1],)), start="class")
     late = (stay + whole(ops[1], 5, 5).mean(1) / 2)[:, 0]
-    torch.testing.assert_close(
-        found.double(), (late[:, None] @ early)[:, 0, 1:].view(2, 2, 2), atol=1e-6, rtol=1e-5
-    )
+    torch.testing.assert_close(found.double(), (late[:, None] @ early)[:, 0, 1:].view(2, 2, 2), atol=1e-6, rtol=1e-5)
 
 
 def test_class_attention_reads_patches_and_stays_itself():
@@ -325,9 +320,7 @@ def test_class_attention_reads_patches_and_stays_itself():
     early = torch.eye(4, dtype=torch.float64) / 2 + whole(ops[0], 4, 4).mean(1) / 2
     row = (late[1] @ late[0])[:, 0, 1:]
     found = rollout(run(*((o,) for o in ops)))
-    torch.testing.assert_close(
-        found.double(), (row[:, None] @ early)[:, 0].view(2, 2, 2), atol=1e-6, rtol=1e-5
-    )
+    torch.testing.assert_close(found.double(), (row[:, None] @ early)[:, 0].view(2, 2, 2), atol=1e-6, rtol=1e-5)
 
 
 # ---- on models

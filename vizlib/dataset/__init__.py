@@ -1,8 +1,8 @@
 """Many labelled photographs: predictions, heatmaps and the reasons for mistakes.
 
-    table = vl.dataset.predict(clf, "photos/val", out="runs/vit")
-    maps = vl.dataset.explain(clf, table, "gradcam")
-    found = vl.dataset.mistakes([table, other])
+table = vl.dataset.predict(clf, "photos/val", out="runs/vit")
+maps = vl.dataset.explain(clf, table, "gradcam")
+found = vl.dataset.mistakes([table, other])
 """
 
 from __future__ import annotations

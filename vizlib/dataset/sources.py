@@ -123,9 +123,7 @@ def _from_address(address: str) -> Source:
     return _folder_source(address, classes, found, _read_path)
 
 
-def _folder_source(
-    root: str, classes: list[str], found: list[tuple[str, int]], read: Callable[[str], Any]
-) -> Source:
+def _folder_source(root: str, classes: list[str], found: list[tuple[str, int]], read: Callable[[str], Any]) -> Source:
     if not found:
         raise ValueError(
             f"{root}: photographs in a folder per class are needed; found {len(classes)} folders and no file in "

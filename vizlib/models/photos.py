@@ -30,9 +30,7 @@ class Photos(Dataset):
         try:
             folder = ImageFolder(root, loader=_load_small)
         except FileNotFoundError as error:
-            raise ValueError(
-                f"a data set needs photos in {root}/CLASS/; {error}. Name another folder."
-            ) from error
+            raise ValueError(f"a data set needs photos in {root}/CLASS/; {error}. Name another folder.") from error
         self.classes: list[str] = folder.classes
         self.labels: list[int] = folder.targets
         self.images: list[Image.Image] = [folder[i][0] for i in range(len(folder))]

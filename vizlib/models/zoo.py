@@ -181,9 +181,7 @@ def assemble(name: str, stored: bytes, classes: int, layer_scale: float) -> nn.M
 def _known(name: str) -> str:
     short = name.removeprefix("zoo/")
     if short not in MEMBERS:
-        raise ValueError(
-            f"the zoo needs one of its members' names; got {name!r}. Take one of: {', '.join(MEMBERS)}."
-        )
+        raise ValueError(f"the zoo needs one of its members' names; got {name!r}. Take one of: {', '.join(MEMBERS)}.")
     return short
 
 

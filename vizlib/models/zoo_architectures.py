@@ -77,9 +77,7 @@ def convnext(classes: int, drop_path: float = 0.0, layer_scale: float | None = N
     layers = {"ls_init_value": layer_scale, "norm_layer": LayerNorm2d, "norm_layer_cl": LayerNorm}
     stages = [
         ConvNeXtStage(before, width, stride=stride, depth=depth, drop_path_rates=rate, **layers)
-        for before, width, stride, depth, rate in zip(
-            WIDTHS[:1] + WIDTHS, WIDTHS, strides, depths, rates, strict=False
-        )
+        for before, width, stride, depth, rate in zip(WIDTHS[:1] + WIDTHS, WIDTHS, strides, depths, rates, strict=False)
     ]
     stem = nn.Sequential(nn.Conv2d(3, WIDTHS[0], kernel_size=2, stride=2), LayerNorm2d(WIDTHS[0]))
     head = NormMlpClassifierHead(WIDTHS[-1], classes, norm_layer=LayerNorm2d)
@@ -115,16 +113,12 @@ def vit(classes: int, drop_path: float = 0.0, layer_scale: float | None = None) 
     return VisionTransformer(num_classes=classes, drop_path_rate=drop_path, init_values=layer_scale, **VIT)
 
 
-def deit(
-    classes: int, drop_path: float = 0.0, layer_scale: float | None = None
-) -> VisionTransformerDistilled:
+def deit(classes: int, drop_path: float = 0.0, layer_scale: float | None = None) -> VisionTransformerDistilled:
     """Return the ViT with one more token and classifier, which learn what a CNN says.
 
     Source: Touvron et al. 2021, Training data-efficient image transformers, arXiv 2012.12877.
     """
-    return VisionTransformerDistilled(
-        num_classes=classes, drop_path_rate=drop_path, init_values=layer_scale, **VIT
-    )
+    return VisionTransformerDistilled(num_classes=classes, drop_path_rate=drop_path, init_values=layer_scale, **VIT)
 
 
 def swin(classes: int, drop_path: float = 0.0, layer_scale: float | None = None) -> SwinTransformer:
