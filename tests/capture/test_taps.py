@@ -161,7 +161,7 @@ def test_targets_in_every_form(target, expected):
     [
         (np.array(["coffee", "te"]), ValueError, "'te'.*'tea'"),
         (torch.tensor([1, 2, 3]), ValueError, r"shape \(2,\); got \(3,\)"),
-        (torch.tensor([1.0, 2.0]), TypeError, "got Tensor of float64"),
+        (torch.tensor([1.0, 2.0]), TypeError, "got Tensor of float32"),
         (True, TypeError, "got bool"),
         (object(), TypeError, "a class index, a label, a list or an array.*got object"),
     ],

@@ -80,9 +80,11 @@ def _as_array(target: Any) -> NDArray:
     if given.dtype.kind == "O" and all(isinstance(each, str) for each in given.flatten()):
         given = given.astype(str)
     if given.dtype.kind not in "iuU":
-        what = type(target).__name__ if given.dtype.kind == "O" else f"{type(target).__name__} of {given.dtype}"
+        dtype = getattr(target, "dtype", None)
+        of = "" if dtype is None else f" of {str(dtype).removeprefix('torch.')}"
         raise TypeError(
-            f"a target is a class index, a label, a list or an array of them, or a callable; got {what}. Name a class."
+            f"a target is a class index, a label, a list or an array of them, or a callable; got "
+            f"{type(target).__name__}{of}. Name a class."
         )
     return given
 
