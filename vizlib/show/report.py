@@ -142,7 +142,8 @@ def _row(number: int, sheet: Sheet, row: Row, state: dict[str, Any]) -> str:
         f"<td>{_cell(number, method, row, cell, state)}</td>"
         for method, cell in zip(sheet.methods, row.cells, strict=True)
     )
-    note = f'<div class="vl-note">{escape(row.note)}</div>' if row.note else ""
+    tone = "vl-soft" if row.top and row.truth == row.top[0][0] else "vl-note"  # a right answer is no warning
+    note = f'<div class="{tone}">{escape(row.note)}</div>' if row.note else ""
     return (
         f'<tr><th scope="row"><div class="vl-model">{escape(row.model)}</div>'
         f'<div class="vl-soft">{escape(row.facts)}</div>'
