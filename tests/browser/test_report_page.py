@@ -24,16 +24,21 @@ READ = """(canvas, [r, s]) => Array.from(
     canvas.getContext('2d').getImageData((s + .5) * canvas.width / 3, (r + .5) * canvas.height / 2, 1, 1).data)"""
 
 
-@pytest.fixture
-def report(page: Page, tmp_path: Path) -> Page:
+def opened(page: Page, folder: Path, rows: list[dict[str, torch.Tensor]]) -> Page:
+    """A report with a row per model of its maps by method."""
     image = torch.full((3, 20, 30), 0.5)
-    maps = tuple(Heatmap(v, image[None], "gradcam", "tiny", unit="logits") for v in (PLAIN, SIGNED))
-    row = Row("tiny", "CNN", image, image, (("cat", 0.9),), maps)
-    file = tmp_path / "x.html"
-    file.write_text(page_of([Sheet("grey", ("plain", "signed"), (row,))], "", "Report"), "utf-8")
+    cells = [tuple(Heatmap(v, image[None], name, "tiny", unit="logits") for name, v in row.items()) for row in rows]
+    lines = tuple(Row("tiny", "CNN", image, image, (("cat", 0.9),), maps) for maps in cells)
+    file = folder / "x.html"
+    file.write_text(page_of([Sheet("grey", tuple(rows[0]), lines)], "", "Report"), "utf-8")
     page.goto(file.as_uri())
     page.wait_for_function("() => document.querySelector('.vl-scale span').textContent")
     return page
+
+
+@pytest.fixture
+def report(page: Page, tmp_path: Path) -> Page:
+    return opened(page, tmp_path, [{"plain": PLAIN, "signed": SIGNED}])
 
 
 def shade(name: str, at: float) -> list[float]:
@@ -49,6 +54,12 @@ def test_cells_have_the_colours_of_their_values(report: Page) -> None:
             assert canvas.evaluate(READ, [r, s])[:3] == pytest.approx(expected, abs=1)
     assert report.locator(".vl-scale").nth(0).locator("span").all_text_contents() == ["0", "4", "8"]
     assert report.locator(".vl-scale").nth(1).locator("span").all_text_contents() == ["-2", "0", "2"]
+
+
+def test_maps_of_a_method_are_coloured_alike(page: Page, tmp_path: Path) -> None:
+    report = opened(page, tmp_path, [{"gradcam": SIGNED, "rollout": PLAIN}, {"gradcam": PLAIN, "rollout": PLAIN}])
+    scales = [report.locator(".vl-scale").nth(i).locator("span").all_text_contents() for i in range(4)]
+    assert scales == [["-2", "0", "2"], ["0", "4", "8"], ["-8", "0", "8"], ["0", "4", "8"]]
 
 
 def test_one_cursor_for_all_maps_of_a_photograph(report: Page) -> None:

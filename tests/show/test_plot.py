@@ -62,6 +62,13 @@ def test_signed_maps_diverge_round_zero_and_others_start_there():
     assert (asked.get_clim(), asked.get_cmap().name) == ((-3, 3), "RdBu_r")
 
 
+def test_maps_of_a_method_are_coloured_alike():
+    maps = [heatmap([[[-1.0, 3.0]]]), heatmap([[[1.0, 3.0]]]), heatmap([[[1.0, 3.0]]], method="rollout")]
+    images = [axes.images[1] for axes in plot.grid([[cell] for cell in maps])[:, 1]]
+    assert [image.get_cmap().name for image in images] == ["RdBu_r", "RdBu_r", "inferno"]
+    assert [image.get_clim() for image in images] == [(-3, 3), (-3, 3), (0, 3)]
+
+
 def test_the_title_names_model_method_class_and_score():
     title = plot.overlay(heatmap([[[0.0, 1.0]]])).get_title()
     assert title == "zoo/vit · gradcam\ntabby_cat · logit 4.26"

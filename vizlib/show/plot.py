@@ -45,6 +45,7 @@ def overlay(
     alpha: float = 0.6,
     interpolation: Interpolation = "bilinear",
     scale: Scale | Limits = "zero",
+    signed: bool | None = None,
     bar: bool = True,
     title: str | None = None,
 ) -> Axes:
@@ -59,13 +60,15 @@ def overlay(
         alpha: opacity of the map.
         interpolation: "nearest" shows the cells the method really has, "bilinear" blends them.
         scale: limits of this map's own scale, or a `Scale` shared with others.
+        signed: diverging colours (True) or sequential (False) for its own scale; None: diverging where a value is
+            negative.
         bar: draw the colour bar.
         title: instead of model, method, label and score.
     """
     ax = plt.subplots(layout="constrained")[1] if ax is None else ax
     _must_be(heatmap, Heatmap, "Pass what vl.explain returns; of several layers, one of its list")
     values = one_map(heatmap, photo, target)
-    shades = scale if isinstance(scale, Scale) else scale_of(values, scale)
+    shades = scale if isinstance(scale, Scale) else scale_of(values, scale, signed=signed)
     draw_photograph(ax, heatmap.image[photo] if background is None else background, colour)
     draw_map(ax, values, shades, alpha, interpolation)
     if bar:
@@ -82,8 +85,7 @@ def contrast(heatmap: Heatmap, photo: int = 0, ax: Axes | None = None, **options
         options: as in `overlay`.
     """
     _must_be(heatmap, Heatmap, "Pass what vl.contrast returns; of several layers, one of its list")
-    own = {"scale": scale_of(one_map(heatmap, photo, options.get("target", 0)), signed=True)}
-    return overlay(heatmap, photo, ax, **own | options)
+    return overlay(heatmap, photo, ax, **{"signed": True} | options)
 
 
 def grid(
@@ -125,6 +127,7 @@ def grid(
         )
     axes = axes_grid(len(heatmaps), lengths.pop() + 1) if axes is None else axes
     scales = [_common_scale(cells) if shared else {} for cells in zip(*heatmaps, strict=True)]
+    signed = {cell.method for cell in found if bool((cell.values < 0).any())}  # maps of a method are coloured alike
     for i, row in enumerate(heatmaps):
         seen = next((cell for cell in (*row, *found) if isinstance(cell, Heatmap)), None)
         own = {"background": backgrounds[i]} if backgrounds else {}
@@ -134,8 +137,8 @@ def grid(
             if isinstance(cell, str):
                 draw_reason(axes[i, j + 1], cell)
             else:
-                title = {"title": subject(cell, photo)}
-                overlay(cell, photo, axes[i, j + 1], **title | own | scales[j] | options)
+                about: dict[str, Any] = {"title": subject(cell, photo), "signed": cell.method in signed}
+                overlay(cell, photo, axes[i, j + 1], **about | own | scales[j] | options)
     for j, cells in enumerate(zip(*heatmaps, strict=True)):
         named = (cell.method for cell in cells if isinstance(cell, Heatmap))
         _head(axes[0, j + 1], columns[j] if columns else next(named, ""))

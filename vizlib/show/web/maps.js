@@ -4,10 +4,10 @@ import {
 } from "./page.js";
 
 // Smallest and largest value to draw: from zero unless asked otherwise; signed maps symmetric round zero.
-function limits(cells, fromZero) {
+function limits(cells, fromZero, signed) {
   const all = cells.flatMap((cell) => [cell.low, cell.high]);
   const low = fromZero ? Math.min(0, ...all) : Math.min(...all), high = Math.max(...all);
-  if (cells.some((cell) => cell.signed)) {
+  if (signed) {
     const far = Math.max(-low, high) || 1;
     return [-far, far];
   }
@@ -27,7 +27,8 @@ function sample(cell, row, column, smooth) {
 
 function draw(cell, settings) {
   const { canvas, bar, scale } = cell;
-  const [low, high] = limits(settings.shared ? cell.peers : [cell], settings.zero);
+  const signed = cell.peers.some((peer) => peer.signed);  // maps of a method are coloured alike
+  const [low, high] = limits(settings.shared ? cell.peers : [cell], settings.zero, signed);
   const table = cell.tables[low < 0 && -low === high ? "diverging" : "sequential"];
   const [rows, columns] = cell.shape;
   canvas.width = settings.smooth ? 192 : columns;
