@@ -12,7 +12,7 @@ import argparse
 from vizlib.commands import options
 from vizlib.show.files import writable
 
-PHOTOS = ("cat", "coffee", "rocket", "astronaut")
+PHOTOS = ("coffee", "cat", "rocket", "astronaut")
 METHODS = ("gradcam", "rollout", "chefer")
 
 
