@@ -12,6 +12,8 @@ from vizlib.running import logits_of, unchanged
 from vizlib.types import Classifier
 
 Make = Callable[[Tensor, Tensor], Tensor]
+# On a processor: the activations of more outgrow what its allocator keeps, so that every page is fetched anew.
+AT_ONCE_ON_CPU = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,7 +24,7 @@ class Evaluation:
         x: (b, c, h, w), prepared.
         maps: (b, h, w) in float32, at pixel resolution, signed.
         target: (b,) the class whose score is followed.
-        batch: how many images go through the model at once.
+        batch: how many images go through the model at once, at most.
         again: makes the maps (b, h, w) of other photographs for the same targets, by the same method.
         masks: (b, h, w), True where the object lies; None where this is not known.
         seed: of everything that is drawn.
@@ -37,6 +39,10 @@ class Evaluation:
     masks: Tensor | None = None
     seed: int = 0
 
+    def parts(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Images, or their numbers, in the parts that go through the model at once."""
+        return images.split(min(self.batch, AT_ONCE_ON_CPU) if self.x.device.type == "cpu" else self.batch)
+
     @torch.no_grad()
     def scores(self, steps: int, make: Make, *, logits: bool = False) -> Tensor:
         """The target's score on images made from each photograph: (b, steps), in float32.
@@ -50,7 +56,7 @@ class Evaluation:
         found = []
         every = torch.arange(len(self.x) * steps, device=self.x.device)
         with unchanged(self.clf.module):
-            for part in every.split(self.batch):
+            for part in self.parts(every):
                 photo, step = part // steps, part % steps
                 out = logits_of(self.clf.module(make(photo, step).to(self.x.dtype))).float()
                 out = out if logits else out.softmax(1)

@@ -100,7 +100,7 @@ def faithfulness(
             have none.
         where: for pointing_game and energy_in_box, where the object lies: masks (b, h, w) in the model's input, or
             boxes in the photographs as xmin, ymin, xmax, ymax in pixels.
-        batch: images through the model at once.
+        batch: images through the model at once; on a processor at most 8, which are as fast as more.
         draws: random maps per photograph; 0 leaves out both references.
         seed: of all draws.
         references: those of an earlier result on the same photographs, for maps of the same size, instead of new ones.

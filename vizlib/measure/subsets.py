@@ -85,7 +85,7 @@ def infidelity(
         return mask.expand_as(images).float(), torch.where(mask, hidden.repeat_interleave(each, 0), images)
 
     def forward(images: Tensor) -> Tensor:
-        parts = images.to(ask.x.dtype).split(ask.batch)
+        parts = ask.parts(images.to(ask.x.dtype))
         return torch.cat([logits_of(ask.clf.module(part)).float() for part in parts])
 
     with unchanged(ask.clf.module), torch.no_grad():
