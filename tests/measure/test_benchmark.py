@@ -74,6 +74,26 @@ def test_a_run_that_was_stopped_goes_on(vit, tmp_path, monkeypatch):
     assert len(pd.read_csv(out)) == 6
 
 
+def test_models_of_one_name_are_told_apart(cnn):
+    other = tiny.classifier(tiny.CNN(), name="cnn")
+    table = vl.benchmark([cnn, other], tiny.images(3), "gradcam", metrics="deletion", steps=2, cells=4)
+    assert list(table.model) == ["cnn", "cnn (2)"]
+    assert set(vl.benchmark({"mine": cnn}, tiny.images(2), "gradcam", metrics="deletion", steps=2).model) == {"mine"}
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"methods": ["auto"]}, "a benchmark names its methods"),
+        ({"methods": "gradcamm"}, "gradcam"),
+        ({"metrics": ["pointing_game"]}, "where the objects lie; here nobody says"),
+    ],
+)
+def test_what_cannot_be_done_is_told_before_the_work(cnn, asked, message):
+    with pytest.raises(ValueError, match=message):
+        vl.benchmark([cnn], None, **asked)
+
+
 def rows(**scores):
     return [
         {"family": family, "model": "m", "method": method, "metric": DIFFERENCE, "mean": str(mean), "random": "0.0"}

@@ -15,8 +15,9 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from vizlib.explore.rows import about, attention_of, cell_of, judging, named_models, named_photos, row_of
+from vizlib.explore.rows import about, attention_of, cell_of, judging, named_photos, row_of
 from vizlib.methods.table import explain, shared_out
+from vizlib.models.load import load_all
 from vizlib.show import caption, plot
 from vizlib.show.caption import peak
 from vizlib.show.files import save
@@ -147,7 +148,7 @@ def compare(
     """
     methods = (methods,) if isinstance(methods, str) else tuple(methods)
     own = shared_out(methods, options)
-    classifiers, pictures = named_models(models), named_photos(photos)
+    classifiers, pictures = load_all(models), named_photos(photos)
     facts = {model: about(clf) for model, clf in classifiers.items()}
     rows: dict[str, list[Row]] = {photo: [] for photo in pictures}
     lines = []

@@ -29,8 +29,9 @@ from vizlib.dataset.predicting import predict
 from vizlib.dataset.results import results_of
 from vizlib.dataset.sources import Source, source_of
 from vizlib.explore.rows import about as facts_of
-from vizlib.explore.rows import named_models, row_of
+from vizlib.explore.rows import row_of
 from vizlib.methods.table import contrast, explain, method_named
+from vizlib.models.load import load_all
 from vizlib.show.assets import asset, module
 from vizlib.show.debugging import debug_page, debug_state, pictures_once
 from vizlib.show.files import writable
@@ -261,7 +262,7 @@ def debug(
         raise ValueError(f"maps for two classes are needed; {method} is class-blind. Take 'gradcam'.")
     photos, boxes = _photo_set(photos, boxes)
     options: dict[str, Any] = {"labels": labels, "batch": batch, "workers": workers}
-    classifiers, source, tables = named_models(models), source_of(photos), {}
+    classifiers, source, tables = load_all(models), source_of(photos), {}
     for name, clf in classifiers.items():
         place = _place(out, name)
         table = predict(clf, photos, out=place, methods=method if boxes is not None else (), **options)

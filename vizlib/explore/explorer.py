@@ -16,9 +16,10 @@ from torch import Tensor
 
 from vizlib import data
 from vizlib.capture.anatomy import study
-from vizlib.explore.rows import about, cell_of, judging, named_models, named_photos, row_of
+from vizlib.explore.rows import about, cell_of, judging, named_photos, row_of
 from vizlib.methods.table import METHODS, contrast, explain
 from vizlib.models import zoo
+from vizlib.models.load import load_all
 from vizlib.show.assets import asset, module
 from vizlib.show.caption import CLASS_BLIND
 from vizlib.show.report import Row, Sheet, fragment
@@ -59,7 +60,7 @@ class Explorer(widgets.VBox):
     """
 
     def __init__(self, models: Any, photos: Any) -> None:
-        self.classifiers, self.pictures = named_models(models), named_photos(photos)
+        self.classifiers, self.pictures = load_all(models), named_photos(photos)
         self._facts = {name: about(clf) for name, clf in self.classifiers.items()}
         self._rows: dict[tuple[str, str], Row] = {}  # model, photograph -> the row without maps
         self._cells: dict[tuple[str, Choice], Heatmap | str] = {}

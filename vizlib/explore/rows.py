@@ -15,23 +15,11 @@ from vizlib.capture.trace import trace
 from vizlib.explore.window import seen_part
 from vizlib.measure.cost import macs, params_of
 from vizlib.measure.trust import judged
-from vizlib.models.load import load
 from vizlib.show.hover import State, hover_state
 from vizlib.show.report import Row
 from vizlib.types import Classifier, Heatmap
 
 OUTSIDE = "not among the model's classes"
-
-
-def named_models(models: Any) -> dict[str, Classifier]:
-    """Models by a name that is theirs alone; a dict gives the names."""
-    if isinstance(models, dict):
-        return {name: clf if isinstance(clf, Classifier) else load(clf) for name, clf in models.items()}
-    several = list(models) if isinstance(models, list | tuple) else [models]
-    if not several:
-        raise ValueError("a model is needed; got an empty list. Name at least one, e.g. 'zoo/vit'.")
-    found = [clf if isinstance(clf, Classifier) else load(clf) for clf in several]
-    return dict(zip(data.distinct([clf.name for clf in found]), found, strict=True))
 
 
 def named_photos(photos: Any) -> dict[str, Image.Image | Tensor]:

@@ -11,6 +11,7 @@ import argparse
 import hashlib
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,10 @@ from vizlib import data
 from vizlib.capture.summary import family
 from vizlib.measure.faithfulness import METRICS, faithfulness, metric_named
 from vizlib.measure.verdict import beats, interval
+from vizlib.methods.names import AUTO
 from vizlib.methods.table import METHODS, explain, method_named
 from vizlib.models import zoo
-from vizlib.models.load import load
+from vizlib.models.load import load_all
 from vizlib.types import Classifier, Heatmap
 
 # One of each idea; those that need hundreds of forwards a photograph can be named.
@@ -37,9 +39,9 @@ DIFFERENCE = "insertion - deletion"  # what the methods are ranked by: both curv
 def benchmark(
     models: Any,
     photos: Any,
-    methods: Sequence[str] = METHODS_COMPARED,
+    methods: str | Sequence[str] = METHODS_COMPARED,
     *,
-    metrics: Sequence[str] = ("insertion", "deletion"),
+    metrics: str | Sequence[str] = ("insertion", "deletion"),
     steps: int = 8,
     cells: int = 8,
     out: str | Path | None = None,
@@ -49,7 +51,7 @@ def benchmark(
     """Every method on every model by every metric: means over the photographs with their 95 % intervals.
 
     Args:
-        models: names as in `load` or classifiers, one or a list.
+        models: names as in `load`, modules or classifiers: one, a list, or a dict of names of your own.
         photos: as for `explain`; the class is always the predicted one.
         methods: rows of METHODS; one that does not apply to a model leaves its reason.
         metrics: rows of METRICS. With insertion and deletion their difference is added, photograph by photograph.
@@ -60,21 +62,17 @@ def benchmark(
 
     Returns:
         A row per model, method and metric: family, model, method, class_blind, metric, mean, low, high, the means of
-        a random map and of a centre Gaussian, whether the method beats them, photos, seconds of processor time, reason
-        (why there is no score) and key (what it was made of).
+        a random map and of a centre Gaussian, whether the method beats them, photos, seconds (of processor time, for
+        the maps alone), reason (why there is no score) and key (what it was made of).
 
     Raises:
-        ValueError: an unknown method or metric, or a photograph that cannot be read.
+        ValueError: an unknown method or metric, one that needs masks, or a photograph that cannot be read.
     """
-    for method in methods:
-        method_named(method)
-    for metric in metrics:
-        metric_named(metric)
+    methods, metrics = _checked(methods, metrics)
     settings: dict[str, Any] = {"steps": steps, "cells": cells}
-    several = models if isinstance(models, list | tuple) else [models]
-    table = _read(out)
-    bar = tqdm(total=len(several) * len(methods), desc="benchmark", disable=None, delay=1, leave=False)
-    for clf in (model if isinstance(model, Classifier) else load(model) for model in several):
+    classifiers, table = [replace(clf, name=name) for name, clf in load_all(models).items()], _read(out)
+    bar = tqdm(total=len(classifiers) * len(methods), desc="benchmark", disable=None, delay=1, leave=False)
+    for clf in classifiers:
         x = clf.prepare(photos)
         key = _key(clf, x, (sorted(metrics), settings, seed))
         references: dict[str, dict] = {}
@@ -88,6 +86,19 @@ def benchmark(
             bar.update()
     bar.close()
     return table
+
+
+def _checked(methods: str | Sequence[str], metrics: str | Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Before hours of work, not in the middle of them."""
+    methods, metrics = ((given,) if isinstance(given, str) else tuple(given) for given in (methods, metrics))
+    if AUTO in methods:
+        raise ValueError(f"a benchmark names its methods; {AUTO!r} takes one by its result. Take some of vl.METHODS.")
+    for method in methods:
+        method_named(method)
+    for metric in metrics:
+        if metric_named(metric).masks:
+            raise ValueError(f"{metric} needs to know where the objects lie; here nobody says. Use vl.faithfulness.")
+    return methods, metrics
 
 
 def _cell(
@@ -105,6 +116,7 @@ def _cell(
     try:
         parts = x.split(common["batch"])
         values = torch.cat([explain(clf, part, method).values for part in parts])  # type: ignore[union-attr]
+        spent = {"photos": len(x), "seconds": round(time.process_time() - start, 2)}
     except (ValueError, RuntimeError) as error:
         yield about | {"metric": "", "photos": len(x), "reason": str(error)}
         return
@@ -114,7 +126,6 @@ def _cell(
         known = references.get(metric)
         found[metric] = faithfulness(clf, x, heat, metric, draws=1, references=known, **common, **own)
         references.setdefault(metric, found[metric].references)
-    spent = {"photos": len(x), "seconds": round(time.process_time() - start, 1)}
     scores = {m: (f.value, {n: r.value for n, r in f.references.items()}, f.higher_is_better) for m, f in found.items()}
     if {"insertion", "deletion"} <= set(scores):
         up, down = scores["insertion"], scores["deletion"]

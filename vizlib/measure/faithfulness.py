@@ -33,6 +33,7 @@ class Metric:
         function: from an `Evaluation` to (b,) scores, or to (t,) shares of pixels and (b, t) probabilities.
         curve: which of the two.
         again: it needs the method itself and not only its maps.
+        masks: it needs to know where the objects lie.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Metric:
     source: str
     curve: bool = False
     again: bool = False
+    masks: bool = False
 
     @property
     def options(self) -> dict[str, Any]:
@@ -67,9 +69,9 @@ METRICS: dict[str, Metric] = {
         Metric("stability", stability.stability, "relative change", False, "Yeh et al. 2019, arXiv 1901.09392",
                again=True),
         Metric("pointing_game", localisation.pointing_game, "share of the photographs", True,
-               "Zhang et al. 2016, arXiv 1608.00507"),
+               "Zhang et al. 2016, arXiv 1608.00507", masks=True),
         Metric("energy_in_box", localisation.energy_in_box, "share of the map", True,
-               "Wang et al. 2020, arXiv 1910.01279"),
+               "Wang et al. 2020, arXiv 1910.01279", masks=True),
         Metric("grid_pointing", mosaic.grid_pointing, "share of the map", True,
                "Böhle et al. 2021, arXiv 2104.00032", again=True),
     )

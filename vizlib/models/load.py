@@ -12,6 +12,7 @@ from timm.data import create_transform
 from torch import nn
 from torchvision.transforms import Compose, Grayscale
 
+from vizlib import data
 from vizlib.models.sources import SOURCES, Found, Request, labels_of_config, photos_of_timm
 from vizlib.models.weight_files import load_weights
 from vizlib.types import Classifier
@@ -88,6 +89,24 @@ def load(
         _labels(found, labels),
         found.frames,
     )
+
+
+def load_all(models: Any) -> dict[str, Classifier]:
+    """Classifiers by a name that is theirs alone.
+
+    Args:
+        models: names as in `load`, modules or classifiers: one, a list, or a dict, which gives the names.
+
+    Raises:
+        ValueError: an empty list, or as `load`.
+    """
+    if isinstance(models, dict):
+        return {name: clf if isinstance(clf, Classifier) else load(clf) for name, clf in models.items()}
+    several = list(models) if isinstance(models, list | tuple) else [models]
+    if not several:
+        raise ValueError("a model is needed; got an empty list. Name at least one, e.g. 'zoo/vit'.")
+    found = [clf if isinstance(clf, Classifier) else load(clf) for clf in several]
+    return dict(zip(data.distinct([clf.name for clf in found]), found, strict=True))
 
 
 def _texts(labels: Sequence[str] | None) -> tuple[str, ...] | None:
