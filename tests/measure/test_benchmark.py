@@ -95,28 +95,40 @@ def test_what_cannot_be_done_is_told_before_the_work(cnn, asked, message):
 
 
 def rows(**scores):
+    """Rows of the table: family -> method -> mean, half the width of its interval, seconds for all photographs."""
     return [
-        {"family": family, "model": "m", "method": method, "metric": DIFFERENCE, "mean": str(mean), "random": "0.0"}
+        {"family": family, "model": "m", "method": method, "metric": DIFFERENCE, "mean": str(mean), "random": "0.0",
+         "low": str(mean - half), "high": str(mean + half), "seconds": str(seconds), "photos": "10"}
         for family, methods in scores.items()
-        for method, mean in methods.items()
-    ]
+        for method, (mean, half, seconds) in methods.items()
+    ]  # fmt: skip
 
 
 def test_auto_takes_the_best_that_applies_and_says_why(cnn, vit, monkeypatch):
-    table = rows(CNN={"rollout": 0.9, "chefer": 0.8, "layercam": 0.3, "gradcam": 0.2}, Transformer={"chefer": 0.4})
-    monkeypatch.setattr(auto, "_rows", lambda: table)
+    best = {"rollout": (0.9, 0, 1), "chefer": (0.8, 0, 1), "layercam": (0.3, 0.02, 9), "gradcam": (0.2, 0.02, 1)}
+    monkeypatch.setattr(auto, "_rows", lambda: rows(CNN=best, Transformer={"chefer": (0.4, 0, 1)}))
     x = tiny.images(1)
     made = vl.explain(cnn, x, "auto")  # rollout is class-blind, and neither it nor chefer applies
     assert made.method == "layercam"
     assert "auto took layercam" in made.why
-    assert "0.30" in made.why
-    assert "before gradcam with 0.20" in made.why
+    assert "ahead of gradcam 0.20 (0.18 to 0.22)" in made.why
+    assert "0.30 (0.28 to 0.32); a random map has 0.00" in made.why
     assert torch.equal(made.values, vl.explain(cnn, x, "layercam").values)
     assert vl.explain(vit, x, "auto", target=2).method == "chefer"
     assert vl.explain(cnn, x, "layercam").why == ""
-    monkeypatch.setattr(auto, "_rows", lambda: rows(CNN={"chefer": 0.8}))
+    monkeypatch.setattr(auto, "_rows", lambda: rows(CNN={"chefer": (0.8, 0, 1)}))
     with pytest.raises(RuntimeError, match=r"none does\. Name a method"):
         vl.explain(cnn, x, "auto")
+
+
+def test_auto_takes_the_quickest_of_those_that_cannot_be_told_apart(cnn, monkeypatch):
+    level = {"integrated_gradients": (0.3, 0.06, 9), "layercam": (0.2, 0.05, 1), "gradcam": (0.25, 0.05, 2)}
+    far = {"saliency": (0.1, 0.02, 0.1)}
+    monkeypatch.setattr(auto, "_rows", lambda: rows(CNN=level | far))
+    made = vl.explain(cnn, tiny.images(1), "auto")
+    assert made.method == "layercam"
+    assert "the quickest of 3 that cannot be told apart" in made.why
+    assert "integrated_gradients 0.30 (0.24 to 0.36), gradcam 0.25 (0.20 to 0.30)" in made.why
 
 
 def test_auto_on_the_table_that_comes_along():
