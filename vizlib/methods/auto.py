@@ -79,9 +79,9 @@ def _beside(taken: Standing, level: list[Standing], fit: list[Standing]) -> str:
     if len(level) > 1:
         others = ", ".join(_number(s, s.method) for s in level if s is not taken)
         return f"it is the quickest of {len(level)} that cannot be told apart (others: {others}) by"
-    return (
-        f"it is ahead of {_number(fit[1], fit[1].method)} by" if len(fit) > 1 else "it is the only one with a measured"
-    )
+    if len(fit) > 1:
+        return f"it is ahead of {_number(fit[1], fit[1].method)} by"
+    return "it is the only one in the table of"
 
 
 def _number(standing: Standing, name: str = "") -> str:
