@@ -131,7 +131,7 @@ def faithfulness(
     if draws and not others:
         noise = partial(_noise, tuple(heat.values.shape[-2:]), size)
         random = [run(_standing(ask, partial(noise, torch.Generator().manual_seed(seed + i)))) for i in range(draws)]
-        others = {"random": random, "centre": [run(_standing(ask, _centre))]}
+        others = {"random": random, "centre": [run(_standing(ask, centre))]}
     won = {n: beats(found.value, torch.stack([s.value for s in o]), row.higher_is_better) for n, o in others.items()}
     means: Any = {name: _mean(each) for name, each in others.items()}
     about = f" ({found.baseline})" if found.baseline else ""
@@ -248,7 +248,7 @@ def _noise(cells: tuple[int, ...], size: tuple[int, int], generator: torch.Gener
     return F.interpolate(values, size, mode="bilinear")[:, 0].to(x.device)
 
 
-def _centre(x: Tensor) -> Tensor:
+def centre(x: Tensor) -> Tensor:
     """A Gaussian in the centre, with a deviation of a quarter of each side: where photographers put the object."""
     h, w = x.shape[-2:]
     rows, columns = (((torch.arange(n, device=x.device) + 0.5) / n - 0.5) * 4 for n in (h, w))
