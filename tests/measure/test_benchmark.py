@@ -81,6 +81,21 @@ def test_models_of_one_name_are_told_apart(cnn):
     assert set(vl.benchmark({"mine": cnn}, tiny.images(2), "gradcam", metrics="deletion", steps=2).model) == {"mine"}
 
 
+def test_the_table_by_families_has_means_over_their_members():
+    numbers = {"low": 0.0, "high": 0.5, "random": -0.1, "centre": 0.1, "metric": DIFFERENCE}
+    members = [("CNN", "a", "gradcam", 0.2), ("CNN", "b", "gradcam", 0.4), ("hybrid", "c", "rollout", 0.5)]
+    columns = ["family", "model", "method", "mean"]
+    table = pd.DataFrame(members, columns=columns).assign(class_blind=lambda t: t.method == "rollout", **numbers)
+    assert module.by_family(table).splitlines() == [
+        f"| {DIFFERENCE} | CNN (a, b) | hybrid (c) |",
+        "| --- | --- | --- |",
+        "| rollout, class-blind |  | 0.50 (0.00 to 0.50) |",
+        "| gradcam | 0.30 (0.00 to 0.50) |  |",
+        "| a random map | -0.10 | -0.10 |",
+        "| a Gaussian in the centre | 0.10 | 0.10 |",
+    ]
+
+
 @pytest.mark.parametrize(
     ("asked", "message"),
     [

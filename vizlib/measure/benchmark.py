@@ -3,6 +3,8 @@
 The table of the zoo, data/faithfulness.csv, which `explain(method="auto")` reads, is made by
 
     VIZLIB_DATA=FOLDER python -m vizlib.measure.benchmark --photos 200 --out data/faithfulness.csv
+
+which prints it by families, as the README has it.
 """
 
 from __future__ import annotations
@@ -167,6 +169,30 @@ def _write(table: pd.DataFrame, out: str | Path | None) -> None:
     filling.replace(path)
 
 
+def by_family(table: pd.DataFrame, metric: str = DIFFERENCE) -> str:
+    """A metric of every method in Markdown, the best first: means over the members of a family, of means and intervals.
+
+    Args:
+        table: of `benchmark`.
+    """
+    rows = table[table.metric == metric]
+    columns = {f"{name} ({', '.join(dict.fromkeys(own.model))})": own for name, own in rows.groupby("family")}
+    lines = [[metric, *columns], ["---"] * (1 + len(columns))]
+    for method, own in sorted(rows.groupby("method"), key=lambda each: -each[1]["mean"].mean()):
+        blind = ", class-blind" if own.class_blind.any() else ""
+        lines.append([method + blind, *(_spread(each[each.method == method]) for each in columns.values())])
+    for words, name in (("a random map", "random"), ("a Gaussian in the centre", "centre")):
+        lines.append([words, *(f"{each[name].mean():.2f}" for each in columns.values())])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _spread(rows: pd.DataFrame) -> str:
+    if rows.empty:
+        return ""
+    mean, low, high = rows[["mean", "low", "high"]].mean()
+    return f"{mean:.2f} ({low:.2f} to {high:.2f})"
+
+
 def validation_photos(count: int) -> list[Path]:
     """The first photographs of every class of the photo set's validation part, `count` in all.
 
@@ -188,9 +214,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     chosen = parser.parse_args(argv)
     models = chosen.models or [f"zoo/{name}" for name in zoo.trained()]
     photos = [str(path) for path in validation_photos(chosen.photos)]
-    table = benchmark(models, photos, chosen.methods.split(","), out=chosen.out)
-    ranked = table[table.metric == DIFFERENCE].groupby(["family", "method"])["mean"].mean().unstack(0)
-    print(ranked.round(3).to_string())
+    print(by_family(benchmark(models, photos, chosen.methods.split(","), out=chosen.out)))
 
 
 if __name__ == "__main__":
