@@ -53,6 +53,7 @@ class Heatmap:
         notes: what the reader must know, name -> (b,) or (b, t), e.g. the convergence delta of integrated gradients;
             `flat`, where some map of a batch is the same everywhere or not finite: it says nothing.
         why: why this method, where it was chosen by "auto".
+        options: of the method, as given: with `method`, `layer` and `target` they make the map again.
     """
 
     values: Tensor
@@ -66,6 +67,7 @@ class Heatmap:
     labels: tuple[str, ...] = ()
     notes: dict[str, Tensor] = field(default_factory=dict)
     why: str = ""
+    options: dict[str, Any] = field(default_factory=dict)
 
     def pixels(self, size: tuple[int, int] | None = None, mode: Literal["bilinear", "nearest"] = "bilinear") -> Tensor:
         """The map at pixel resolution: (…, h, w), by default that of the image."""

@@ -121,7 +121,7 @@ def _maps(clf: Classifier, photos: Any, method: str, target: Any, layer: Any, op
         raise ValueError(f"{what}. Leave layer out.")
     x = clf.prepare(photos).detach()
     made = MAKERS[row.kind](Question(clf, row, x, target, layers, options))
-    return [replace(_heatmap(clf, row, x, target, each), why=why) for each in made]
+    return [replace(_heatmap(clf, row, x, target, each), why=why, options=options) for each in made]
 
 
 def contrast(
