@@ -1,12 +1,16 @@
 """Importance of heads against finite differences of the loss; heads cut out against heads silenced."""
 
+from pathlib import Path
+
 import pytest
 import tiny
 import torch
 import torch.nn.functional as F
+from timm.layers import Attention as TimmAttention
 
+import vizlib.measure.head_importance as head_importance_file
 from vizlib.capture.trace import ablate
-from vizlib.measure.head_importance import head_importance, least, without_heads
+from vizlib.measure.head_importance import head_importance, least, prune_heads, without_heads
 
 
 @pytest.fixture(scope="module")
@@ -48,11 +52,28 @@ def test_the_mean_score_is_the_same_for_all_heads(clf, x):
 
 def test_cut_out_is_silenced(clf, x):
     heads = {"blocks.0.attn": [0, 2], "blocks.1.attn": [1]}
-    small, before = without_heads(clf, heads), clf(x)
+    before, state = clf(x), torch.get_rng_state()
+    small = without_heads(clf, heads)
+    assert torch.equal(torch.get_rng_state(), state)
     with ablate(clf, heads):
         torch.testing.assert_close(small(x), clf(x))
     assert sum(p.numel() for p in small.module.parameters()) < sum(p.numel() for p in clf.module.parameters())
     assert torch.equal(clf(x), before)
+
+
+def test_cut_out_of_windows_is_silenced():
+    """With the position biases of the heads that stay."""
+    swin, x = tiny.classifier(tiny.swin().double()), tiny.images(2).double()
+    heads = {"layers.0.blocks.1.attn": [0], "layers.1.blocks.0.attn": [1, 2]}
+    small = without_heads(swin, heads)
+    with ablate(swin, heads):
+        torch.testing.assert_close(small(x), swin(x))
+    assert not torch.allclose(small(x), swin(x))
+
+
+def test_the_claims_import_the_library_and_not_the_other_way_round():
+    measure = Path(head_importance_file.__file__).parent
+    assert not [path.name for path in measure.glob("*.py") if "vizlib.measure.claims" in path.read_text()]
 
 
 def test_the_least_are_chosen_and_one_stays(clf, x):
@@ -63,10 +84,13 @@ def test_the_least_are_chosen_and_one_stays(clf, x):
 
 
 def test_mistakes_are_told(clf):
-    cnn, swin = tiny.classifier(tiny.CNN()), tiny.classifier(tiny.swin())
+    cnn, pvt = tiny.classifier(tiny.CNN()), tiny.classifier(tiny.pvt())
+    gated = TimmAttention(24, 3, scale_norm=True, norm_layer=torch.nn.LayerNorm)
     with pytest.raises(ValueError, match="head importance needs attention"):
         head_importance(cnn, tiny.images())
     with pytest.raises(ValueError, match=r"Use vl\.ablate"):
-        without_heads(swin, {"layers.0.blocks.0.attn": [0]})
+        without_heads(pvt, {"stages.0.blocks.0.attn": [0]})
+    with pytest.raises(ValueError, match=r"Use vl\.ablate"):
+        prune_heads(gated, [0])
     with pytest.raises(ValueError, match="must stay"):
         without_heads(clf, {"blocks.0.attn": [0, 1, 2]})

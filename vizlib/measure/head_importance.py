@@ -10,11 +10,11 @@ from typing import Any
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from timm.layers import Attention as TimmAttention
-from torch import Tensor
+from timm.layers import Attention as PlainAttention
+from timm.models.swin_transformer import WindowAttention
+from torch import Tensor, nn
 
 from vizlib.capture.trace import trace
-from vizlib.measure.claims.corrected import prune_heads
 from vizlib.types import Classifier
 
 
@@ -88,19 +88,60 @@ def without_heads(clf: Classifier, heads: Mapping[str, Sequence[int]]) -> Classi
         heads: attention operation -> heads that go, by the names that `trace` uses.
 
     Raises:
-        ValueError: the attention is not timm's plain one, where a head is a block of rows; or none of its heads stays.
+        ValueError: as `prune_heads`.
     """
     module = copy.deepcopy(clf.module)
     for name, gone in heads.items():
         attention: Any = module.get_submodule(name)
-        if not isinstance(attention, TimmAttention):
-            raise ValueError(
-                f"cutting heads out needs timm's Attention; {name!r} is {type(attention).__name__}. "
-                f"Use vl.ablate, which silences heads in any model."
-            )
-        keep = [head for head in range(attention.num_heads) if head not in gone]
-        if not keep:
-            raise ValueError(f"at least one head of {name!r} must stay; all {attention.num_heads} were to go.")
-        prune_heads(attention, keep)
+        prune_heads(attention, [head for head in range(getattr(attention, "num_heads", 0)) if head not in gone])
     count = sum(len(gone) for gone in heads.values())
     return replace(clf, module=module, name=f"{clf.name}, {count} heads less")
+
+
+def prune_heads(attention: Any, keep: Sequence[int]) -> None:
+    """Cut heads out of an attention of timm's, in place: its rows of `qkv`, columns of `proj` and position biases.
+
+    The heads that stay work as before.
+
+    Args:
+        attention: timm's `Attention` (ViT, DeiT) or Swin's `WindowAttention`.
+        keep: numbers of the heads that stay, in order.
+
+    Raises:
+        ValueError: another kind of attention, where a head is no block of rows of its own; or no head stays.
+
+    Source: Michel et al. 2019, Are Sixteen Heads Really Better than One?, arXiv 1905.10650.
+    """
+    if not _is_cuttable(attention):
+        raise ValueError(
+            f"cutting heads out needs timm's plain or windowed attention, without a gate or norm over all heads; got "
+            f"{type(attention).__name__}. Use vl.ablate, which silences heads in any model."
+        )
+    if not keep:
+        raise ValueError(f"one head of an attention must stay; all {attention.num_heads} were to go. Keep one.")
+    heads = attention.num_heads
+    wide = attention.qkv.out_features // 3 // heads
+    rows = torch.arange(heads * wide).view(heads, wide)[list(keep)].flatten()
+    attention.qkv = _part(attention.qkv, torch.cat([rows + part * heads * wide for part in range(3)]), 0)
+    attention.proj = _part(attention.proj, rows, 1)
+    attention.num_heads, attention.attn_dim = len(keep), len(rows)
+    if isinstance(attention, WindowAttention):
+        biases = attention.relative_position_bias_table.detach()  # (offsets, heads)
+        attention.relative_position_bias_table = nn.Parameter(biases[:, list(keep)])
+
+
+def _is_cuttable(attention: Any) -> bool:
+    if isinstance(attention, PlainAttention):
+        return attention.gate is None and isinstance(attention.norm, nn.Identity)
+    return isinstance(attention, WindowAttention)
+
+
+def _part(linear: nn.Linear, chosen: Tensor, axis: int) -> nn.Linear:
+    """A linear layer with only the chosen outputs (axis 0) or inputs (axis 1)."""
+    weight = linear.weight.detach().index_select(axis, chosen.to(linear.weight.device))
+    bias = linear.bias
+    made = nn.Linear(weight.shape[1], weight.shape[0], bias is not None, "meta")  # draws no random weights
+    made.weight = nn.Parameter(weight)
+    if bias is not None:
+        made.bias = nn.Parameter(bias.detach()[chosen] if axis == 0 else bias.detach().clone())
+    return made

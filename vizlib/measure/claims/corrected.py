@@ -15,6 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
+from vizlib.measure import head_importance
+
 
 class SmoothFocalLoss(nn.Module):
     """0.7 · cross-entropy with smoothed labels + 0.3 · focal loss; the focal loss is α (1 - p)^γ · (-ln p).
@@ -112,7 +114,7 @@ def compound_scale(
 
 
 def prune_heads(attention: Any, keep: Sequence[int]) -> None:
-    """Removes heads from an attention of timm's (`qkv`, `proj`), in place; the others work as before.
+    """Removes heads from an attention of timm's, in place; the others work as before. What `vizlib compress` does.
 
     Wrong was: a mask over heads selected rows of a value projection that timm does not have, the other projections
     kept their shapes, `>` dropped the head at the threshold, and the score was a mean attention, which is one over the
@@ -124,11 +126,7 @@ def prune_heads(attention: Any, keep: Sequence[int]) -> None:
 
     Source: Michel et al. 2019, Are Sixteen Heads Really Better than One?, arXiv 1905.10650, for importance by gradient.
     """
-    heads, wide = attention.num_heads, attention.head_dim
-    rows = (torch.arange(heads * wide).view(heads, wide)[list(keep)]).flatten()
-    attention.qkv = _part(attention.qkv, torch.cat([rows + part * heads * wide for part in range(3)]), 0)
-    attention.proj = _part(attention.proj, rows, 1)
-    attention.num_heads, attention.attn_dim = len(keep), len(rows)
+    head_importance.prune_heads(attention, keep)
 
 
 def augment(images: Tensor, labels: Tensor, classes: int) -> tuple[Tensor, Tensor]:
@@ -154,14 +152,3 @@ def augment(images: Tensor, labels: Tensor, classes: int) -> tuple[Tensor, Tenso
         both: tuple[Tensor, Tensor] = mixed(images, labels)
         return both
     return images, F.one_hot(labels, classes).to(torch.float32)
-
-
-def _part(linear: nn.Linear, chosen: Tensor, axis: int) -> nn.Linear:
-    """A linear layer with only the chosen outputs (axis 0) or inputs (axis 1)."""
-    weight = linear.weight.detach().index_select(axis, chosen)
-    bias = linear.bias
-    made = nn.Linear(weight.shape[1], weight.shape[0], bias is not None, weight.device, weight.dtype)
-    made.weight = nn.Parameter(weight)
-    if bias is not None:
-        made.bias = nn.Parameter(bias.detach()[chosen] if axis == 0 else bias.detach().clone())
-    return made
