@@ -36,7 +36,6 @@ def tiny_load(name, **_options):
 @pytest.fixture(autouse=True)
 def _tiny_models(monkeypatch):
     monkeypatch.setattr("vizlib.models.load.load", tiny_load)
-    monkeypatch.setattr("vizlib.explore.rows.load", tiny_load)
 
 
 def test_help_needs_no_torch():
@@ -187,6 +186,16 @@ def test_compare_writes_the_page_and_prints_the_table(tmp_path, capsys):
     assert out.read_text().count("data-cell=") == 3
     assert "gradcam peak" in printed
     assert str(out) in printed
+
+
+def test_trust_is_a_switch_of_compare(tmp_path, capsys):
+    order = ["compare", "zoo/vit", "coffee", "--method", "gradcam", "--out"]
+    assert cli.main([*order, str(tmp_path / "x.html"), "--trust"]) == 0
+    assert "gradcam insertion" in capsys.readouterr().out
+    assert "8 × 8 squares" in (tmp_path / "x.html").read_text()
+    assert cli.main([*order, str(tmp_path / "y.html")]) == 0
+    assert "gradcam insertion" not in capsys.readouterr().out
+    assert "8 × 8 squares" not in (tmp_path / "y.html").read_text()
 
 
 def test_compress_prints_the_table_and_writes_it_or_the_maps(tmp_path, capsys):

@@ -12,7 +12,9 @@ from PIL import Image
 
 from vizlib.explore import explorer as module
 from vizlib.explore.explorer import Explorer
+from vizlib.measure.trust import judge
 from vizlib.methods.table import contrast, explain
+from vizlib.show.caption import trust
 
 
 @pytest.fixture
@@ -62,6 +64,26 @@ def test_every_control_changes_the_picture(panel, models):
     choose(panel, layer="stem")
     at_stem = explain(cnn, "cat", target="tea", layer="stem")
     np.testing.assert_allclose(drawn(panel)["cnn, gradcam"], expected(at_stem), rtol=1e-5)
+
+
+def test_the_trust_switch_puts_scores_under_the_pictures_and_keeps_those_of_random_maps(panel, models):
+    before = drawn(panel)
+    assert "random maps" not in panel.maps.content["html"]
+    choose(panel, trust=True)
+    assert all(np.array_equal(drawn(panel)[name], values) for name, values in before.items())
+    for clf in models:
+        assert_captions(panel, judge(clf, clf.prepare("coffee"))(explain(clf, "coffee")))
+    counted = []
+    models[0].module.register_forward_pre_hook(lambda _, given: counted.append(len(given[0])))
+    choose(panel, method="layercam")
+    assert sum(counted) < 40  # of the same size: the random maps are not judged again
+    choose(panel, trust=False)
+    assert "random maps" not in panel.maps.content["html"]
+
+
+def assert_captions(panel, heatmap):
+    for line in trust(heatmap).splitlines():
+        assert f'<div class="vl-soft">{line}</div>' in panel.maps.content["html"]
 
 
 def test_what_does_not_apply_is_switched_off(panel):

@@ -10,10 +10,8 @@ import torch
 import vizlib as vl
 from vizlib.measure import benchmark as module
 from vizlib.measure.benchmark import DIFFERENCE
-from vizlib.measure.trust import judged
 from vizlib.methods import auto
 from vizlib.models.fit import NETWORKS, fit
-from vizlib.show.caption import trust
 
 METHODS = ("gradcam", "rollout")
 
@@ -157,23 +155,6 @@ def test_auto_on_the_table_that_comes_along():
         f"{heat.method}: espresso"
         in vl.compare("zoo/seresnet", "coffee", "auto", hover_mb=0).figure().axes[1].get_title()
     )
-
-
-def test_trust_is_printed_under_the_picture(vit):
-    x = tiny.images(2)
-    heat = judged(vit, x, vl.explain(vit, x, "chefer"))
-    expected = vl.faithfulness(vit, x, "chefer", "deletion", steps=8, cells=8)
-    torch.testing.assert_close(heat.notes["deletion"], expected.auc)
-    torch.testing.assert_close(heat.notes["random deletion"], expected.references["random"].auc)
-    text = trust(heat, 1)
-    assert f"deletion {expected.auc[1]:.2f} (random {expected.references['random'].auc[1]:.2f})" in text
-    assert "every random map" in text
-    assert trust(vl.explain(vit, x, "chefer")) == ""
-    both = vl.compare(vit, x[:1], METHODS, trust=True, hover_mb=0)
-    labels = [ax.get_xlabel() for ax in both.figure().axes]
-    assert sum("deletion" in label for label in labels) == 2
-    silent = vl.compare(vit, x[:1], METHODS, hover_mb=0)
-    assert not any("deletion" in ax.get_xlabel() for ax in silent.figure().axes)
 
 
 def test_planted_truth_is_found():

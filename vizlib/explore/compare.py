@@ -15,7 +15,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from vizlib.explore.rows import about, attention_of, cell_of, judging, named_photos, row_of
+from vizlib.explore.rows import about, attention_of, cell_of, named_photos, row_of
+from vizlib.measure.trust import METRICS, judge
 from vizlib.methods.table import explain, shared_out
 from vizlib.models.load import load_all
 from vizlib.show import caption, plot
@@ -26,6 +27,7 @@ from vizlib.types import Heatmap, Target
 
 Key = tuple[str, str, str]
 _FORMATS = {"parameters": "{:,}".format, "GMACs": "{:.3f}".format, "confidence": "{:.1%}".format}
+_PRINTED: dict[str, Any] = {"formatters": _FORMATS, "float_format": "{:.2f}".format, "na_rep": ""}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -35,7 +37,8 @@ class Comparison:
     Attributes:
         table: a row per photograph and model: family, parameters, GMACs, prediction, confidence, what the
             photograph shows and whether the prediction is right (of samples that it is known of), and where each
-            method's map is strongest, (row, column) in [0, 1].
+            method's map is strongest, (row, column) in [0, 1]. With `trust`, of each method's map: deletion,
+            insertion, p beside random maps, and whether it beats the centre Gaussian.
         sheets: the pictures, one sheet per photograph.
     """
 
@@ -67,7 +70,8 @@ class Comparison:
             raise ValueError(f"a photograph of the comparison is needed; got {photo!r}. There are: {known}.")
         rows = [len(sheet.rows) for sheet in sheets]
         columns = len(sheets[0].methods) + 1
-        inches = (columns * 2.9, sum(rows) * 2.5 + len(rows) * 0.7)
+        tall = 2.5 + 0.5 * any("p" in heat.notes for heat in self.heatmaps.values())  # room for what judges them
+        inches = (columns * 2.9, sum(rows) * tall + len(rows) * 0.7)
         figure = Figure(figsize=inches, layout="constrained")
         parts = figure.subfigures(len(sheets), 1, squeeze=False, height_ratios=rows)
         for part, sheet in zip(parts[:, 0], sheets, strict=True):
@@ -107,10 +111,10 @@ class Comparison:
                     yield (sheet.photo, row.model, method), cell
 
     def _html_table(self) -> str:
-        return str(self.table.to_html(index=False, border=0, classes="vl-table", formatters=_FORMATS))
+        return str(self.table.to_html(index=False, border=0, classes="vl-table", **_PRINTED))
 
     def __repr__(self) -> str:
-        return str(self.table.to_string(index=False, formatters=_FORMATS))
+        return str(self.table.to_string(index=False, **_PRINTED))
 
     def _repr_html_(self) -> str:
         return self._html_table()
@@ -138,8 +142,8 @@ def compare(
         target: a class, as in `explain`; by default each model's prediction.
         hover_mb: megabytes of attention weights that the saved page may hold for hovering, in all; 0 for none.
             What does not fit is left out, the first layers first.
-        trust: judge every map by deletion and insertion beside random maps, and print that under its picture; takes
-            about 70 forwards a map.
+        trust: judge every map by insertion − deletion beside 19 random maps and a centre Gaussian, and print that
+            under its picture. Images through the model: 18 a map, and 360 for each photograph, model and size of map.
         options: of the methods (head, fusion, discard …), given to those that have them.
 
     Raises:
@@ -159,8 +163,8 @@ def compare(
         x = clf.prepare(picture)
         made = row_of(model, clf, facts[model], picture, x)
         makers: list[Any] = [partial(explain, clf, method=method, target=target, **own[method]) for method in methods]
-        makers = [judging(clf, make) for make in makers] if trust else makers
-        cells = tuple(cell_of(make, x) for make in makers)
+        judged = judge(clf, x) if trust else None
+        cells = tuple(cell_of(make, x, judged) for make in makers)
         made = replace(made, cells=cells, attention=attention_of(clf, x, made, limit) if limit else None)
         rows[photo].append(made)
         lines.append({"photo": photo, "model": model} | facts[model] | _line(made, methods))
@@ -185,7 +189,13 @@ def _line(row: Row, methods: Sequence[str]) -> dict[str, Any]:
         for method, cell in zip(methods, row.cells, strict=True)
     }
     right = {"": "", label: "yes"}.get(row.truth, "no")
-    return {"prediction": label, "confidence": confidence, "right": right, "truth": row.truth} | peaks
+    told = {"prediction": label, "confidence": confidence, "right": right, "truth": row.truth} | peaks
+    for method, cell in zip(methods, row.cells, strict=True):
+        notes = {} if isinstance(cell, str) else cell.notes
+        if "p" in notes:
+            told |= {f"{method} {name}": float(notes[name]) for name in (*METRICS, "p")}
+            told[f"{method} beats centre"] = "yes" if bool(notes["beats centre"]) else "no"
+    return told
 
 
 def _draw(sheet: Sheet, axes: NDArray, options: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ from vizlib.capture.summary import family
 from vizlib.capture.trace import trace
 from vizlib.explore.window import seen_part
 from vizlib.measure.cost import macs, params_of
-from vizlib.measure.trust import judged
+from vizlib.measure.trust import Judge
 from vizlib.show.hover import State, hover_state
 from vizlib.show.report import Row
 from vizlib.types import Classifier, Heatmap
@@ -78,17 +78,17 @@ def row_of(model: str, clf: Classifier, facts: dict[str, Any], photo: Image.Imag
     )
 
 
-def cell_of(make: Callable[[Tensor], Heatmap], x: Tensor) -> Heatmap | str:
-    """The heatmap of an input; a refusal (ValueError, RuntimeError) becomes the reason why there is none."""
+def cell_of(make: Callable[[Tensor], Heatmap], x: Tensor, judged: Judge | None = None) -> Heatmap | str:
+    """The heatmap of an input; a refusal (ValueError, RuntimeError) becomes the reason why there is none.
+
+    Args:
+        judged: from `measure.trust.judge`, puts into the heatmap's notes what it is worth.
+    """
     try:
-        return make(x).cpu()
+        heatmap = make(x)
+        return (judged(heatmap) if judged else heatmap).cpu()
     except (ValueError, RuntimeError) as error:
         return str(error)
-
-
-def judging(clf: Classifier, make: Callable[[Tensor], Heatmap]) -> Callable[[Tensor], Heatmap]:
-    """Makes the same heatmap with its deletion and insertion, beside those of random maps, in the notes."""
-    return lambda x: judged(clf, x, make(x))
 
 
 def attention_of(clf: Classifier, x: Tensor, row: Row, limit: int) -> State | str:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+
+from vizlib.measure.trust import BASELINE, DRAWS, SQUARES
 from vizlib.types import Heatmap
 
 CLASS_BLIND = "class-blind: the same map for every class"
@@ -35,12 +38,27 @@ def peak(heatmap: Heatmap, photo: int = 0) -> str:
 
 
 def trust(heatmap: Heatmap, photo: int = 0) -> str:
-    """Deletion and insertion beside those of random maps, and what follows; "" for a heatmap that was not judged."""
+    """What `measure.trust` found, in four lines: two scores beside what knows nothing, what follows, and on what terms.
+
+    "" for a heatmap that was not judged.
+    """
     notes = {name: float(note[photo]) for name, note in heatmap.notes.items() if note.ndim == 1}
-    if "deletion" not in notes:
+    if "p" not in notes:
         return ""
-    names = ("deletion", "insertion")
-    lines = [f"{name} {notes[name]:.2f} (random {notes[f'random {name}']:.2f})" for name in names]
-    won = [name for name in names if notes[f"{name} wins"]]
-    words = {0: "not better than every random map", 1: f"better than every random map in {''.join(won)} only"}
-    return "\n".join([*lines, words.get(len(won), "better than every random map")])
+    if math.isnan(notes["p"]):
+        return "flat: says nothing"
+    lines = [
+        f"{name} {notes[name]:.2f} {arrow} random {notes[f'random {name}']:.2f}, centre {notes[f'centre {name}']:.2f}"
+        for name, arrow in (("deletion", "↓"), ("insertion", "↑"))
+    ]
+    blind = " · class-blind" if heatmap.score is None else ""
+    return "\n".join([*lines, verdict(heatmap, photo), f"{BASELINE}, {SQUARES} × {SQUARES} squares{blind}"])
+
+
+def verdict(heatmap: Heatmap, photo: int = 0) -> str:
+    """Whether a judged heatmap is better than the random maps and the centre Gaussian."""
+    equals = round(float(heatmap.notes["p"][photo]) * (1 + DRAWS)) - 1
+    if equals:
+        return f"chance: {equals} of {DRAWS} random maps do as well"
+    centre = "and the centre" if bool(heatmap.notes["beats centre"][photo]) else "but not the centre"
+    return f"better than all {DRAWS} random maps {centre}"
