@@ -82,6 +82,12 @@ class Heatmap:
         best = self.values.flatten(-2).argmax(-1)
         return torch.stack([(best // s + 0.5) / r, (best % s + 0.5) / s], -1)
 
+    def flat(self) -> Tensor:
+        """Where a map is the same everywhere, up to rounding, or not finite somewhere: it says nothing. (…,) bool"""
+        low, high = self.values.amin((-2, -1)), self.values.amax((-2, -1))
+        differs = (high - low) > 1e-6 * torch.maximum(low.abs(), high.abs())  # not where either is not a number
+        return ~(differs & low.isfinite() & high.isfinite())
+
     def cpu(self) -> Heatmap:
         move: dict[str, Any] = {k: v.cpu() for k, v in vars(self).items() if isinstance(v, Tensor)}
         return replace(self, **move, notes={k: v.cpu() for k, v in self.notes.items()})
@@ -218,42 +224,6 @@ class Trace:
         return Heatmap(
             values, self.image, "dense head", self.model, index, score, unit="logits", labels=labels,
         )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What a classifier costs for one image, and in time and memory for a batch on one device.
-
-    Attributes:
-        flops: 2 · MACs of one image;  gmacs: the same in 10⁹ multiply-accumulates.
-        latency_ms: 10th percentile, median and 90th percentile of one batch.
-        peak_mb: most memory in use during a forward: weights, input and live activations, in 10⁶ bytes.
-        activation_mb: activations that a training step keeps for its backward pass, in 10⁶ bytes.
-        attention_flops: those of `flops` in products of two tensors that both come from the image (q kᵀ, weights · v).
-        flops_by_module: by module path, children included.
-    """
-
-    params: int
-    flops: int
-    gmacs: float
-    latency_ms: tuple[float, float, float]
-    peak_mb: float
-    device: str
-    batch: int
-    image_size: tuple[int, int]
-    dtype: str = "float32"
-    activation_mb: float = 0.0
-    attention_flops: int = 0
-    flops_by_module: dict[str, int] = field(default_factory=dict, repr=False)
-
-    @property
-    def images_per_s(self) -> float:
-        return 1e3 * self.batch / self.latency_ms[1]
-
-    @property
-    def attention_share(self) -> float:
-        """Share of the FLOPs in [0, 1]."""
-        return self.attention_flops / self.flops if self.flops else 0.0
 
 
 @dataclass(frozen=True, eq=False, repr=False)

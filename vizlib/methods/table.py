@@ -215,9 +215,7 @@ def _heatmap(clf: Classifier, row: Method, x: Tensor, target: Any, made: Made) -
 
 def _say_where_flat(heat: Heatmap) -> Heatmap:
     """A map that is the same everywhere, or not a number somewhere, is noted; where all are, that is an error."""
-    low, high = heat.values.amin((-2, -1)), heat.values.amax((-2, -1))
-    flat = ~((high - low) > 1e-6 * torch.maximum(low.abs(), high.abs()))  # also where either is not a number
-    flat |= ~(low.isfinite() & high.isfinite())
+    flat = heat.flat()
     photos = flat.reshape(len(flat), -1).any(1).nonzero().flatten().tolist()
     if not photos:
         return heat
