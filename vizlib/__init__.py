@@ -54,7 +54,7 @@ _PUBLIC = {
     "Attention": "vizlib.attention:Attention",
     "Gate": "vizlib.types:Gate",
     "Trace": "vizlib.types:Trace",
-    "Cost": "vizlib.types:Cost",
+    "Cost": "vizlib.measure.cost:Cost",
     "Curve": "vizlib.types:Curve",
     "Score": "vizlib.types:Score",
 }

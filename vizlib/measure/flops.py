@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +14,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode, flop_registry
+from torch.utils.module_tracker import ModuleTracker
 
 from vizlib.running import unchanged
 from vizlib.types import Classifier
@@ -29,12 +32,14 @@ class Flops:
         attention: those in products of two tensors that both come from the image: q kᵀ and the weighted sum
             of v (or kᵀv and q (kᵀv) of linear attention), against products of the image with weights.
         modules: FLOPs inside each module, children included, by module path; "" is the whole model.
+        attention_modules: those of `attention` inside each module, likewise; 0 where a path is missing.
         device: "meta" where no number was computed, else the device of a model that cannot run without.
     """
 
     total: int
     attention: int
     modules: dict[str, int]
+    attention_modules: dict[str, int]
     device: str
 
 
@@ -65,28 +70,38 @@ def on_meta(module: nn.Module) -> nn.Module:
 
 
 def _count(module: nn.Module, x: Tensor) -> Flops:
-    between = _BetweenImageTensors(x)
+    running = ModuleTracker()
+    between = _BetweenImageTensors(x, running)
     counter = FlopCounterMode(display=False)
     # Attention is written out as products: the counter has no formula for some fused kernels. The device as a
     # context puts tensors that the model makes there, and keeps Transformer layers off their fused fast path.
     # Inside `unchanged` no parameter asks for gradients, which the counter would hook, and fail on CaiT.
-    with unchanged(module), torch.no_grad(), sdpa_kernel(SDPBackend.MATH), x.device, counter, between:
+    with unchanged(module), torch.no_grad(), sdpa_kernel(SDPBackend.MATH), x.device, running, counter, between:
         module(x)
     root = type(module).__name__
-    modules = {
-        name.removeprefix(root).removeprefix("."): sum(by_op.values())
-        for name, by_op in counter.get_flop_counts().items()
-        if name == root or name.startswith(f"{root}.")
-    }
-    return Flops(counter.get_total_flops(), between.flops, modules, x.device.type)
+    modules = {name: sum(by_op.values()) for name, by_op in counter.get_flop_counts().items()}
+    return Flops(
+        counter.get_total_flops(),
+        between.flops["Global"],
+        _by_path(modules, root),
+        _by_path(between.flops, root),
+        x.device.type,
+    )
+
+
+def _by_path(counted: Mapping[str, int], root: str) -> dict[str, int]:
+    """From the names of torch's module tracker, which begin with the class of the model, to module paths."""
+    inside = {name: n for name, n in counted.items() if name == root or name.startswith(f"{root}.")}
+    return {name.removeprefix(root).removeprefix("."): n for name, n in inside.items()}
 
 
 class _BetweenImageTensors(TorchDispatchMode):
-    """Counts the FLOPs of matrix products whose two factors both depend on the image."""
+    """Counts the FLOPs of matrix products whose two factors both depend on the image, by module that is running."""
 
-    def __init__(self, image: Tensor) -> None:
+    def __init__(self, image: Tensor, running: ModuleTracker) -> None:
         super().__init__()
-        self.flops = 0
+        self.flops: Counter[str] = Counter()
+        self._running = running
         _mark(image)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -99,7 +114,8 @@ class _BetweenImageTensors(TorchDispatchMode):
                     _mark(t)
         packet = func._overloadpacket
         if packet in _PRODUCTS and all(map(_marked, tensors[-2:])):  # the factors come after the summand
-            self.flops += flop_registry[packet](*args, **kwargs, out_val=out)
+            flops = flop_registry[packet](*args, **kwargs, out_val=out)
+            self.flops.update(dict.fromkeys(self._running.parents, flops))
         return out
 
 

@@ -75,7 +75,7 @@ def load(
         found = _from_name(source, ask)
         if weights is not None:
             load_weights(found.module, Path(weights).expanduser())
-        found.module.eval().to(device=_device(device), dtype=_dtype(dtype))
+        found.module.eval().to(device=_device(device), dtype=floating(dtype))
     else:
         raise TypeError(f"a name like 'timm/resnet50' or a module is needed; got {type(source).__name__}.")
     photos = _checked({"input_size": (3, 224, 224)} | _colours(found.photos | given) | found.photos | given)
@@ -160,7 +160,7 @@ def _refuse_changes(
     wrong = [name for name, value in others.items() if value is not None]
     if device is not None and not _is_on(tensor.device, device):
         wrong.append(f"device={device}")
-    if dtype is not None and _dtype(dtype) != tensor.dtype:
+    if dtype is not None and floating(dtype) != tensor.dtype:
         wrong.append(f"dtype={dtype}")
     if wrong:
         raise ValueError(
@@ -219,7 +219,12 @@ def _is_on(there: torch.device, asked: str | torch.device) -> bool:
     return there.type == _device(asked).type and torch.device(asked).index in (None, there.index)
 
 
-def _dtype(dtype: str | torch.dtype | None) -> torch.dtype:
+def floating(dtype: str | torch.dtype | None) -> torch.dtype:
+    """A floating-point dtype, also by its name; None is float32.
+
+    Raises:
+        ValueError: no such dtype, or not one of floating point.
+    """
     found = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype or torch.float32
     if not isinstance(found, torch.dtype) or not found.is_floating_point:
         raise ValueError(f"a floating-point dtype is needed; got {dtype!r}. Take 'float32' or 'bfloat16'.")
