@@ -55,7 +55,7 @@ def test_pointer_and_click_tell_about_a_mark(plot: Page) -> None:
     plot.mouse.down()
     plot.mouse.up()
     details = plot.locator(".vl-details")
-    assert "timm results table" in details.text_content()
+    assert "timm repository, results table" in details.text_content()
     assert 'vl.explorer("timm/eva02_large_patch14_448' in details.locator("code").text_content()
     details.locator("button").click()
     plot.wait_for_function("() => document.querySelector('.vl-details button').textContent === 'copied'")
