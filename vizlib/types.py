@@ -238,6 +238,7 @@ class Curve:
         references: the same for maps that know nothing, "random" and "centre".
         beats: by a reference's name, whether these maps are better than it.
         verdict: all of that as a sentence.
+        method: what made the maps, where that is known.
     """
 
     fraction: Tensor
@@ -250,6 +251,7 @@ class Curve:
     references: dict[str, Curve] = field(default_factory=dict)
     beats: dict[str, bool] = field(default_factory=dict)
     verdict: str = ""
+    method: str = ""
 
     @property
     def value(self) -> Tensor:
@@ -271,6 +273,7 @@ class Score:
     references: dict[str, Score] = field(default_factory=dict)
     beats: dict[str, bool] = field(default_factory=dict)
     verdict: str = ""
+    method: str = ""
 
     def __repr__(self) -> str:
         return self.verdict or f"Score of {self.kind}: {_numbers(self.value)} {self.unit}"
