@@ -84,7 +84,7 @@ def test_faithfulness_correlation_is_sensitivity_n_of_one_n(case):
 
 
 def test_infidelity_on_their_perturbations(case):
-    """Theirs covers block after block and keeps them covered; Captum's takes any perturbation, so also that one."""
+    """Theirs covers block after block and keeps them covered; ours takes any perturbation, so also that one."""
     clf, x, maps, target = case
     one, grey = tiny.classifier(OneChannel(clf.module), SIZE), x.mean(1, keepdim=True)
     metric = quantus.Infidelity(perturb_baseline=0.2, perturb_patch_sizes=[8], n_perturb_samples=1, **PLAIN)
@@ -93,8 +93,10 @@ def test_infidelity_on_their_perturbations(case):
     for i, (row, column) in enumerate(((0, 0), (0, 8), (8, 0), (8, 8))):
         covered[i:, row : row + 8, column : column + 8] = True
 
+    left = iter(covered.repeat(3, 1, 1)[:, None])
+
     def block_after_block(images: Tensor) -> tuple[Tensor, Tensor]:
-        without = torch.where(covered.repeat(3, 1, 1)[:, None], 0.2, images)
+        without = torch.where(torch.stack([next(left) for _ in images]), 0.2, images)
         return images - without, without
 
     options = {"perturb": block_after_block, "samples": 4, "normalise": False, "target": target}

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vizlib.measure.baselines import Baseline, baseline_of
-from vizlib.measure.evaluation import Evaluation, ranks
+from vizlib.measure.evaluation import Evaluation, must_count, ranks
 from vizlib.measure.imputation import impute
 
 
@@ -62,13 +62,15 @@ def road(
         tolerance: see `impute`.
 
     Source: Rong, Leemann et al. 2022, arXiv 2202.00449.
+    Deviation: the score is the target's probability, as in `deletion`; the paper's and Quantus' is the accuracy over
+        the photographs, which one photograph alone does not have.
     """
     if order not in ("most", "least"):
         raise ValueError(f"ROAD takes away the 'most' or the 'least' important pixels first; got {order!r}. Name one.")
-    fraction = torch.tensor(shares, device=ask.x.device)
-    if not len(shares) or not bool(((fraction > 0) & (fraction < 1)).all()):
+    fraction = torch.as_tensor(shares, device=ask.x.device)
+    if fraction.ndim != 1 or not len(fraction) or not bool(((fraction > 0) & (fraction < 1)).all()):
         raise ValueError(
-            f"ROAD needs shares of the pixels between 0 and 1; got {shares}. Leave some pixels to fill from."
+            f"ROAD needs a tuple of shares of the pixels between 0 and 1; got {shares}. Leave some pixels to fill from."
         )
     places = ranks(ask.maps if order == "most" else -ask.maps, ask.seed)
     counts = (fraction * places[0].numel()).round().long()
@@ -78,7 +80,7 @@ def road(
         gone = places[photo] < counts[step, None, None]
         return impute(ask.x[photo], gone, tolerance=tolerance) + grain * gone[:, None]
 
-    return fraction, ask.scores(len(shares), make)
+    return fraction, ask.scores(len(fraction), make)
 
 
 def area(fraction: Tensor, score: Tensor) -> Tensor:
@@ -91,11 +93,11 @@ def area(fraction: Tensor, score: Tensor) -> Tensor:
 def _exchange(ask: Evaluation, steps: int, cells: int | None, start: Tensor, end: Tensor) -> tuple[Tensor, Tensor]:
     """Scores on the way from images `start` to `end`, the pixels of the largest values first."""
     size = ask.maps.shape[-2:]
-    if steps < 1 or not (cells is None or 1 < cells <= min(size)):
-        raise ValueError(
-            f"a curve needs at least one step, and at least 2 cells and at most {min(size)}; got steps={steps}, "
-            f"cells={cells}. Take steps=100 and leave cells out."
-        )
+    must_count(1, steps=steps)
+    if cells is not None:
+        must_count(2, cells=cells)
+        if cells > min(size):
+            raise ValueError(f"at most {min(size)} cells fit the shorter side; got {cells}. Take fewer.")
     squares = ask.maps if cells is None else F.adaptive_avg_pool2d(ask.maps, cells)
     places = ranks(F.interpolate(squares[:, None], size, mode="nearest")[:, 0], ask.seed)
     fraction = torch.arange(steps + 1, device=ask.x.device) / steps

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from numbers import Integral
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -12,6 +14,7 @@ from vizlib.running import logits_of, unchanged
 from vizlib.types import Classifier
 
 Make = Callable[[Tensor, Tensor], Tensor]
+Scale = Literal["probability", "log-probability", "logit"]
 # On a processor: the activations of more outgrow what its allocator keeps, so that every page is fetched anew.
 AT_ONCE_ON_CPU = 8
 
@@ -44,14 +47,14 @@ class Evaluation:
         return images.split(min(self.batch, AT_ONCE_ON_CPU) if self.x.device.type == "cpu" else self.batch)
 
     @torch.no_grad()
-    def scores(self, steps: int, make: Make, *, logits: bool = False) -> Tensor:
+    def scores(self, steps: int, make: Make, scale: Scale = "probability") -> Tensor:
         """The target's score on images made from each photograph: (b, steps), in float32.
 
         Batches run over photographs and steps alike, so that they are full whatever the number of either.
 
         Args:
             make: indices of photographs (m,) and of steps (m,) -> images (m, c, h, w).
-            logits: the target's logit instead of its probability.
+            scale: of the score; log-probabilities do not underflow.
         """
         found = []
         every = torch.arange(len(self.x) * steps, device=self.x.device)
@@ -59,13 +62,23 @@ class Evaluation:
             for part in self.parts(every):
                 photo, step = part // steps, part % steps
                 out = logits_of(self.clf.module(make(photo, step).to(self.x.dtype))).float()
-                out = out if logits else out.softmax(1)
+                if scale != "logit":
+                    out = out.softmax(1) if scale == "probability" else out.log_softmax(1)
                 found.append(out.gather(1, self.target[photo, None])[:, 0])
         return torch.cat(found).view(len(self.x), steps)
 
     def generator(self) -> torch.Generator:
         """The same draws on every device, for every map."""
         return torch.Generator().manual_seed(self.seed)
+
+
+def must_count(least: int, **given: Any) -> None:
+    """Raises ValueError where one of the numbers is not a whole number of at least `least`."""
+    for name, number in given.items():
+        if not isinstance(number, Integral) or isinstance(number, bool) or number < least:
+            raise ValueError(
+                f"{name} needs a whole number of at least {least}; got {number!r}. Give one, or leave {name} out."
+            )
 
 
 def ranks(maps: Tensor, seed: int = 0) -> Tensor:

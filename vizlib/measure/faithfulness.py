@@ -14,13 +14,13 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
-from vizlib.capture.taps import scores
-from vizlib.measure import complexity, confidence, curves, localisation, mosaic, stability, subsets
+from vizlib.measure import asked, complexity, confidence, curves, localisation, mosaic, stability, subsets
 from vizlib.measure.baselines import words
-from vizlib.measure.evaluation import Evaluation
-from vizlib.measure.verdict import beats, sentence
+from vizlib.measure.evaluation import Evaluation, must_count
+from vizlib.measure.verdict import better, sentence
 from vizlib.methods.table import METHODS, explain
 from vizlib.types import Classifier, Curve, Heatmap, Score, Target
 
@@ -34,6 +34,7 @@ class Metric:
         curve: which of the two.
         again: it needs the method itself and not only its maps.
         masks: it needs to know where the objects lie.
+        caveat: what it does not ask, where maps that know nothing do well by it; they do not stand beside it then.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Metric:
     curve: bool = False
     again: bool = False
     masks: bool = False
+    caveat: str = ""
 
     @property
     def options(self) -> dict[str, Any]:
@@ -51,6 +53,10 @@ class Metric:
         parameters = inspect.signature(self.function).parameters.values()
         return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
 
+
+SAME = 0.05  # relative distance of maps that are made twice, on another device or in another batch
+SIMPLE = "It does not ask the model: a map can be simple and wrong"
+STEADY = "It does not ask whether the map is right: one that is always the same scores 0"
 
 METRICS: dict[str, Metric] = {
     row.name: row
@@ -64,10 +70,12 @@ METRICS: dict[str, Metric] = {
                "Chattopadhay et al. 2018, arXiv 1710.11063"),
         Metric("sensitivity_n", subsets.sensitivity_n, "correlation", True, "Ancona et al. 2018, arXiv 1711.06104"),
         Metric("infidelity", subsets.infidelity, "logits²", False, "Yeh et al. 2019, arXiv 1901.09392"),
-        Metric("sparsity", complexity.sparsity, "Gini index", True, "Chalasani et al. 2020, arXiv 1810.06583"),
-        Metric("complexity", complexity.complexity, "nats", False, "Bhatt et al. 2020, arXiv 2005.00631"),
+        Metric("sparsity", complexity.sparsity, "Gini index", True, "Chalasani et al. 2020, arXiv 1810.06583",
+               caveat=SIMPLE),
+        Metric("complexity", complexity.complexity, "nats", False, "Bhatt et al. 2020, arXiv 2005.00631",
+               caveat=SIMPLE),
         Metric("stability", stability.stability, "relative change", False, "Yeh et al. 2019, arXiv 1901.09392",
-               again=True),
+               again=True, caveat=STEADY),
         Metric("pointing_game", localisation.pointing_game, "share of the photographs", True,
                "Zhang et al. 2016, arXiv 1608.00507", masks=True),
         Metric("energy_in_box", localisation.energy_in_box, "share of the map", True,
@@ -81,7 +89,7 @@ METRICS: dict[str, Metric] = {
 def faithfulness(
     clf: Classifier,
     photos: Any,
-    heatmaps: Heatmap | Tensor | str,
+    heatmaps: Heatmap | Tensor | NDArray | str,
     metric: str = "deletion",
     *,
     target: Target | None = None,
@@ -96,49 +104,45 @@ def faithfulness(
 
     Args:
         photos: those that the maps were made of, as for `explain`.
-        heatmaps: from `explain`; or maps (b, r, s) as a tensor; or the name of a method, which is then run.
+        heatmaps: from `explain`; or maps (b, r, s) as a tensor or array; or the name of a method, which is then run.
+            Another model's maps of the same photographs may be judged too: the sentence names both.
         metric: a row of METRICS.
         target: the class whose probability is followed; default the maps' own, and the predicted class where they
             have none.
         where: for pointing_game and energy_in_box, where the object lies: masks (b, h, w) in the model's input, or
             boxes in the photographs as xmin, ymin, xmax, ymax in pixels.
         batch: images through the model at once; on a processor at most 8, which are as fast as more.
-        draws: random maps per photograph; 0 leaves out both references.
+        draws: random maps per photograph; 0 leaves out both references. What can be shown with how many, see
+            `verdict.better`: with one photograph it takes 39.
         seed: of all draws.
         references: those of an earlier result on the same photographs, for maps of the same size, instead of new ones.
         options: of the metric, see METRICS[metric].options; the `baseline` decides much, and the result names it.
 
     Returns:
-        A Curve for deletion, insertion and road, else a Score; `print` says it in words.
+        A Curve for deletion, insertion and road, else a Score; `print` says it in words. No references stand beside
+        sparsity, complexity and stability, by which maps that know nothing do well.
 
     Raises:
         ValueError: unknown metric or option, or maps that do not belong to the photographs.
         TypeError: not a classifier or not heatmaps.
     """
     row = metric_named(metric, **options)
-    x, heat = _maps(clf, photos, heatmaps, target)
-    if row.again and (heat.method not in METHODS or "against" in heat.notes):
-        raise ValueError(
-            f"{metric} makes new maps and needs a method of METHODS; got maps of {heat.method or 'no method'!r}. "
-            f"Pass the method's name, or maps that explain made."
-        )
-    size = (x.shape[-2], x.shape[-1])
-    ask = Evaluation(clf, x, heat.pixels(size), _followed(clf, x, heat, target), batch,
-                     partial(_again, clf, heat), _where(clf, photos, where, x), seed)  # fmt: skip
-    run = partial(_judged, row, options)
-    found = run(ask)
+    must_count(1, batch=batch)
+    must_count(0, draws=draws, seed=seed)
+    x = asked.photographs(clf, photos)
+    heat = asked.maps_of(clf, x, heatmaps, target)
+    target = asked.class_followed(clf, x, heat, target, batch)
+    size, flat = (x.shape[-2], x.shape[-1]), heat.flat()
+    maps = heat.pixels(size)
+    maps = torch.where(flat[:, None, None], maps.amax((1, 2), keepdim=True), maps)  # without the errors of rounding
+    ask = Evaluation(clf, x, maps, target, batch, partial(_again, clf, heat), asked.places(clf, photos, where, x), seed)
+    if row.again and not isinstance(heatmaps, str):
+        _must_be_made_again(row.name, ask, heat)
+    found = _judged(row, options, ask)
     others = {name: [each] for name, each in (references or {}).items()}
-    if draws and not others:
-        noise = partial(_noise, tuple(heat.values.shape[-2:]), size)
-        random = [run(_standing(ask, partial(noise, torch.Generator().manual_seed(seed + i)))) for i in range(draws)]
-        others = {"random": random, "centre": [run(_standing(ask, centre))]}
-    won = {n: beats(found.value, torch.stack([s.value for s in o]), row.higher_is_better) for n, o in others.items()}
-    means: Any = {name: _mean(each) for name, each in others.items()}
-    about = f" ({found.baseline})" if found.baseline else ""
-    what = f"{row.name}{about} of {heat.method or 'the maps'} on {heat.model}"
-    beside = {name: float(m.value.mean()) for name, m in means.items()}
-    verdict = sentence(what, found.value, row.unit, found.higher_is_better, beside, won)
-    return replace(found, references=means, beats=won, verdict=verdict)
+    if draws and not others and not row.caveat:
+        others = _references(row, options, ask, tuple(heat.values.shape[-2:]), draws)
+    return _in_words(row, found, heat, clf, others, int(flat.sum()))
 
 
 def metric_named(name: str, **options: Any) -> Metric:
@@ -147,7 +151,7 @@ def metric_named(name: str, **options: Any) -> Metric:
     Raises:
         ValueError: no such metric, or no such option.
     """
-    if name not in METRICS:
+    if not isinstance(name, str) or name not in METRICS:
         near = difflib.get_close_matches(str(name), METRICS, 3, 0.4) or list(METRICS)
         raise ValueError(f"a metric is needed; got {name!r}. Take one of: {', '.join(near)}.")
     for option in options:
@@ -157,66 +161,26 @@ def metric_named(name: str, **options: Any) -> Metric:
     return METRICS[name]
 
 
-def _maps(clf: Classifier, photos: Any, heatmaps: Any, target: Any) -> tuple[Tensor, Heatmap]:
-    """The prepared photographs (b, c, h, w) and one map for each."""
-    if not isinstance(clf, Classifier):
-        raise TypeError(f"faithfulness needs a Classifier; got {type(clf).__name__}. Use vl.load(model).")
-    x = clf.prepare(photos).detach()
-    if x.ndim != 4:
-        raise ValueError(
-            f"faithfulness needs photographs; {clf.name} takes clips, {tuple(x.shape)}. Take one frame's model."
-        )
-    if isinstance(heatmaps, str):
-        heatmaps = explain(clf, x, heatmaps, target=target)
-    if isinstance(heatmaps, Tensor):
-        heatmaps = Heatmap(heatmaps.to(x.device), clf.picture(x), "", clf.name)
-    if not isinstance(heatmaps, Heatmap):
-        raise TypeError(
-            f"a Heatmap, a tensor (b, r, s) or a method is needed; got {type(heatmaps).__name__}. Use vl.explain."
-        )
-    values = heatmaps.values
-    if values.ndim != 3 or len(values) != len(x):
-        raise ValueError(
-            f"one map per photograph is needed, ({len(x)}, r, s); got {tuple(values.shape)}. Of several targets or "
-            f"layers, judge one at a time."
-        )
-    if not bool(values.isfinite().all()):
-        raise ValueError(
-            f"finite maps are needed; those of {heatmaps.method!r} hold NaN or infinity. Compute in float32."
-        )
-    return x, replace(heatmaps, values=values.to(x.device))
-
-
-def _followed(clf: Classifier, x: Tensor, heat: Heatmap, target: Any) -> Tensor:
-    """The class (b,) whose probability is followed."""
-    if target is None and heat.target is not None:
-        return heat.target.to(x.device)
-    index, _, single = scores(clf, clf(x), target)
-    if not single or callable(target):
-        raise ValueError(
-            f"one class per photograph is followed; got {target!r}. Pass an index, a label or a tensor (b,)."
-        )
-    return index[:, 0]
-
-
-def _where(clf: Classifier, photos: Any, where: Any, x: Tensor) -> Tensor | None:
-    if where is None:
-        return None
-    shape = tuple(getattr(where, "shape", ()))
-    if len(shape) == 3:
-        masks = torch.as_tensor(where, device=x.device) > 0
-        if shape != (len(x), *x.shape[-2:]):
-            raise ValueError(
-                f"masks need the shape {(len(x), *x.shape[-2:])}; got {shape}. Scale them to the model's input."
-            )
-        return masks
-    return localisation.box_masks(clf, photos, list(where)).to(x.device)
-
-
 def _again(clf: Classifier, heat: Heatmap, x: Tensor, target: Tensor) -> Tensor:
     """The same method on other photographs, at pixel resolution."""
-    made: Any = explain(clf, x, heat.method, target=target, layer=heat.layer or None)
+    made: Any = explain(clf, x, heat.method, target=target, layer=heat.layer or None, **heat.options)
     return made.pixels((x.shape[-2], x.shape[-1]))
+
+
+def _must_be_made_again(metric: str, ask: Evaluation, heat: Heatmap) -> None:
+    """Raises ValueError where the method does not make the maps once more: changed since, of another model or score."""
+    if heat.method not in METHODS or "against" in heat.notes or heat.model != ask.clf.name:
+        raise ValueError(
+            f"{metric} makes new maps and needs a method of METHODS, on {ask.clf.name}; got maps of "
+            f"{heat.method or 'no method'!r} on {heat.model}. Pass the method's name, or maps that explain made."
+        )
+    apart = (ask.again(ask.x, ask.target) - ask.maps).flatten(1).norm(dim=1)
+    off = float((apart / ask.maps.flatten(1).norm(dim=1).clamp_min(1e-30)).max())
+    if off > SAME:
+        raise ValueError(
+            f"{metric} makes the maps again and needs them as {heat.method} makes them for the class that is followed; "
+            f"these are {off:.0%} apart from that. Pass them as explain made them, or the method's name."
+        )
 
 
 def _judged(row: Metric, options: dict[str, Any], ask: Evaluation) -> Curve | Score:
@@ -235,6 +199,33 @@ def _baseline(row: Metric, options: dict[str, Any]) -> str:
         return "filled in from the neighbours"
     squares = f", in {given['cells']} × {given['cells']} squares" if given.get("cells") else ""
     return words(given["baseline"]) + squares if "baseline" in given else ""
+
+
+def _references(
+    row: Metric, options: dict[str, Any], ask: Evaluation, cells: tuple[int, ...], draws: int
+) -> dict[str, list[Any]]:
+    """The same metric on random maps, `draws` for each photograph, and on the centre Gaussian."""
+    noise = partial(_noise, cells, (ask.x.shape[-2], ask.x.shape[-1]))
+    generators = (torch.Generator().manual_seed(ask.seed + i) for i in range(draws))
+    random = [_judged(row, options, _standing(ask, partial(noise, each))) for each in generators]
+    return {"random": random, "centre": [_judged(row, options, _standing(ask, centre))]}
+
+
+def _in_words(
+    row: Metric, found: Any, heat: Heatmap, clf: Classifier, others: dict[str, list[Any]], flat: int
+) -> Curve | Score:
+    """The result with its references, whether it is better than they are, and all of that as a sentence."""
+    higher, none = found.higher_is_better, flat == len(found.value)
+    outcome = {n: better(found.value, torch.stack([s.value for s in o]), higher) for n, o in others.items()}
+    outcome = {} if none else outcome
+    means: Any = {name: _mean(each) for name, each in others.items()}
+    about = f" ({found.baseline})" if found.baseline else ""
+    judge = "" if heat.model == clf.name else f", judged by {clf.name}"
+    what = f"{row.name}{about} of {heat.method or 'the maps'} on {heat.model}{judge}"
+    beside = {name: float(m.value.mean()) for name, m in means.items()}
+    verdict = sentence(what, found.value, row.unit, higher, beside, outcome, flat=flat, caveat=row.caveat)
+    won = {name: outcome.get(name) is True for name in others}
+    return replace(found, references=means, beats=won, verdict=verdict)
 
 
 def _standing(ask: Evaluation, make: Callable[[Tensor], Tensor]) -> Evaluation:

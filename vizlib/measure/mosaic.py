@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vizlib.measure.evaluation import Evaluation
+from vizlib.measure.evaluation import Evaluation, must_count
 
 
 def grid_pointing(ask: Evaluation, *, k: int = 2) -> Tensor:
@@ -16,12 +16,13 @@ def grid_pointing(ask: Evaluation, *, k: int = 2) -> Tensor:
     other classes. 1 / k² is chance, and what a class-blind method reaches on average.
 
     Raises:
-        ValueError: the photographs have fewer than k² classes.
+        ValueError: k is below 2, or the photographs have fewer than k² classes.
 
     Source: Böhle, Fritz, Schiele 2021, Convolutional Dynamic Alignment Networks, arXiv 2104.00032; Arias-Duart et al.
         2022, Focus!, arXiv 2109.15035.
     Deviation: the mosaic has the model's input size, so that models of one size take part; its photographs are smaller.
     """
+    must_count(2, k=k)
     mosaics, cell = _mosaics(ask, k)
     positive = ask.again(mosaics, ask.target).relu()
     h, w = positive.shape[-2:]

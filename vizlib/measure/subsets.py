@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import islice
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from vizlib.measure.baselines import Baseline, baseline_of
-from vizlib.measure.evaluation import Evaluation
-from vizlib.running import logits_of, unchanged
+from vizlib.measure.evaluation import Evaluation, Make, must_count
 
 CELLS = 16  # places are squares of a 16 × 16 grid: single pixels hardly move a logit
 SHARES = (0.02, 0.05, 0.1, 0.2, 0.4)
+SIDES = (0.1, 0.5)
 
 
 def sensitivity_n(
@@ -27,11 +26,13 @@ def sensitivity_n(
 ) -> Tensor:
     """Correlation between the sum of the map over random subsets of n places and the logit's fall without them: (b,).
 
-    Pearson's, for every n, then the mean over the n; 1 where the map adds up as the model does.
+    Pearson's, for every n, then the mean over the n; 1 where the map adds up as the model does. One photograph's value
+    is a draw: its standard error is about (1 - r²) / sqrt(samples · number of n), 0.1 at the default and a small r;
+    four times the samples halve it, and so do four times the photographs for their mean.
 
     Args:
         shares: each n as a share of the places.
-        samples: subsets for each n.
+        samples: subsets for each n, at least 3: two points always lie on a line.
         subsets: (n, samples, h, w) bool, subsets of your own, in place of the drawn ones.
         baseline: what stands in their place.
 
@@ -40,16 +41,14 @@ def sensitivity_n(
     Deviation: places are the squares of a 16 × 16 grid, and the n are averaged.
     """
     if subsets is None:
-        subsets = torch.stack([_drawn(ask, samples, share) for share in shares])
+        must_count(3, samples=samples)
+        generator = ask.generator()  # one for all n: subsets that hold each other are noisy in the same way
+        subsets = torch.stack([_scattered(ask, samples, share, generator) for share in shares])
+    elif subsets.ndim != 4 or subsets.shape[2:] != ask.maps.shape[1:] or subsets.shape[1] < 3:
+        size = ", ".join(map(str, ask.maps.shape[1:]))
+        raise ValueError(f"subsets need the shape (n, 3 or more, {size}); got {tuple(subsets.shape)}. Leave them out.")
     gone = subsets.flatten(0, 1).to(ask.x.device)
-    hidden = baseline_of(ask.clf, ask.x, baseline)
-    whole = torch.zeros_like(gone[:1])
-
-    def make(photo: Tensor, step: Tensor) -> Tensor:
-        return torch.where(torch.cat([whole, gone])[step, None], hidden[photo], ask.x[photo])
-
-    score = ask.scores(1 + len(gone), make, logits=True).double()
-    falls = (score[:, :1] - score[:, 1:]).unflatten(1, subsets.shape[:2])
+    falls = _falls(ask, len(gone), _without(ask, gone, baseline)).unflatten(1, subsets.shape[:2])
     sums = torch.einsum("bhw,nshw->bns", ask.maps.double(), subsets.to(ask.maps.device, torch.float64))
     return _pearson(sums, falls).mean(1).float()
 
@@ -58,60 +57,89 @@ def infidelity(
     ask: Evaluation,
     *,
     samples: int = 50,
-    share: float = 0.2,
+    sides: tuple[float, float] = SIDES,
     normalise: bool = True,
     perturb: Callable[[Tensor], tuple[Tensor, Tensor]] | None = None,
     baseline: Baseline = "grey",
 ) -> Tensor:
-    """Mean squared difference between the map's sum over what is taken away and the logit's fall: (b,), by Captum.
+    """Mean squared difference between the map's sum over a square that is taken away and the logit's fall: (b,).
+
+    mean of (β Σ I · map - (f(x) - f(x without I)))² over squares I of random place and size. All of one size, every map
+    of one sign would foretell the mean fall.
 
     Args:
-        samples: random subsets of places, as in `sensitivity_n`.
-        share: of the places in each.
-        normalise: scale each map by the factor that fits best, so that its unit does not matter.
-        perturb: images (m, c, h, w) -> what multiplies the map (m, c, h, w), and the images without it.
-        baseline: what stands in the places.
+        samples: squares.
+        sides: the smallest and the largest side of a square, as shares of the photograph's shorter side.
+        normalise: β is the factor that fits this map best, but never below 0, so that its unit does not matter and its
+            sign does: a map that points the wrong way does as badly as a map of 0. Without it β is 1.
+        perturb: images (m, c, h, w) -> what multiplies the map (m, c, h, w), spread over the c channels alike, and the
+            images without it; instead of squares. It is called several times and sees the photographs in order, each
+            `samples` times in a row.
+        baseline: what stands in the squares.
 
-    Source: Yeh et al. 2019, On the (In)fidelity and Sensitivity of Explanations, arXiv 1901.09392.
+    Source: Yeh et al. 2019, On the (In)fidelity and Sensitivity of Explanations, arXiv 1901.09392, with the squares
+        that it proposes for images.
+    Deviation: in the paper I is x - x₀ inside of the square, since its maps are gradients; here it is 1, for maps in
+        logits, which x - x₀ is already a part of. β may be negative in the authors' code and in Captum, which gives a
+        map and its negative the same score.
     """
-    from captum.metrics import infidelity as by_captum
+    must_count(1, samples=samples)
+    maps, sums = ask.maps.double(), []
+    squares = _squares(ask, samples, sides).to(ask.x.device)
+    fill = _without(ask, squares, baseline)
 
-    hidden, channels = baseline_of(ask.clf, ask.x, baseline), ask.x.shape[1]
-    masks = iter(_drawn(ask, samples, share).to(ask.x.device))
+    def make(photo: Tensor, step: Tensor) -> Tensor:
+        if perturb is None:
+            weight, without = squares[step, None], fill(photo, step)
+        else:
+            weight, without = perturb(ask.x[photo])
+        sums.append((weight.double().mean(1) * maps[photo]).sum((1, 2)))
+        return without
 
-    def taken(images: Tensor) -> tuple[Tensor, Tensor]:  # Captum repeats every photograph next to itself
-        each = len(images) // len(ask.x)
-        mask = torch.stack(list(islice(masks, each))).repeat(len(ask.x), 1, 1)[:, None]
-        return mask.expand_as(images).float(), torch.where(mask, hidden.repeat_interleave(each, 0), images)
-
-    def forward(images: Tensor) -> Tensor:
-        parts = ask.parts(images.to(ask.x.dtype))
-        return torch.cat([logits_of(ask.clf.module(part)).float() for part in parts])
-
-    with unchanged(ask.clf.module), torch.no_grad():
-        found = by_captum(
-            forward,
-            perturb or taken,
-            ask.x,
-            (ask.maps / channels)[:, None].expand_as(ask.x),  # their sum over the channels is the map
-            target=ask.target,
-            n_perturb_samples=samples,
-            max_examples_per_batch=len(ask.x) * min(samples, -(-ask.batch // len(ask.x))),
-            normalize=normalise,
-        )
-    return found.float()
+    falls = _falls(ask, samples, make)
+    told = torch.cat(sums).view_as(falls)
+    if normalise:
+        power = (told**2).sum(1, keepdim=True).clamp_min(1e-300)
+        told = told * ((told * falls).sum(1, keepdim=True) / power).clamp_min(0)
+    return ((told - falls) ** 2).mean(1).float()
 
 
-def _drawn(ask: Evaluation, samples: int, share: float) -> Tensor:
+def _falls(ask: Evaluation, count: int, make: Make) -> Tensor:
+    """How far the target's logit falls on `count` images made from each photograph: (b, count)."""
+    whole = ask.scores(1, lambda photo, _: ask.x[photo], "logit")
+    return whole.double() - ask.scores(count, make, "logit").double()
+
+
+def _without(ask: Evaluation, gone: Tensor, baseline: Baseline) -> Make:
+    """Makes the photographs with the baseline where `gone` (n, h, w) is True."""
+    hidden = baseline_of(ask.clf, ask.x, baseline)
+    return lambda photo, step: torch.where(gone[step, None], hidden[photo], ask.x[photo])
+
+
+def _scattered(ask: Evaluation, samples: int, share: float, generator: torch.Generator) -> Tensor:
     """Random subsets of the places, (samples, h, w) bool: the same for every photograph and every map."""
     if not 0 < share < 1:
         raise ValueError(f"a subset holds a share of the places between 0 and 1; got {share}. Take 0.2.")
     h, w = ask.x.shape[-2:]
     grid = min(CELLS, h), min(CELLS, w)
     count = grid[0] * grid[1]
-    order = torch.rand(samples, count, generator=ask.generator()).argsort(1).argsort(1)
+    order = torch.rand(samples, count, generator=generator).argsort(1).argsort(1)
     chosen = (order < max(1, round(share * count))).view(samples, 1, *grid).float()
     return F.interpolate(chosen, (h, w), mode="nearest")[:, 0] > 0
+
+
+def _squares(ask: Evaluation, samples: int, sides: tuple[float, float]) -> Tensor:
+    """Random squares inside of the picture, (samples, h, w) bool: the same for every photograph and every map."""
+    if len(sides) != 2 or not 0 < sides[0] <= sides[1] <= 1:
+        raise ValueError(f"sides are two shares of the shorter side, in (0, 1], in order; got {sides}. Take {SIDES}.")
+    size = torch.tensor(ask.x.shape[-2:])
+    share, *corner = torch.rand(3, samples, 1, generator=ask.generator())
+    side = (size.min() * (sides[0] + (sides[1] - sides[0]) * share)).round().clamp_min(1)
+    inside = []
+    for length, place in zip(size, corner, strict=True):
+        start, pixel = (place * (length - side + 1)).floor(), torch.arange(int(length))
+        inside.append((pixel >= start) & (pixel < start + side))
+    return inside[0][:, :, None] & inside[1][:, None]
 
 
 def _pearson(a: Tensor, b: Tensor) -> Tensor:
