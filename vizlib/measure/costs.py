@@ -31,7 +31,7 @@ from vizlib.running import unchanged
 from vizlib.types import Classifier
 
 COLUMNS = ("architecture", "image_px", "family", "params", "gmacs", "attention_gmacs", "memory_mb")
-LARGER = (512, 1024)  # pixels; beside the size of the published accuracy
+LARGER = (256, 384, 512, 1024)  # pixels; beside the size of the published accuracy
 
 
 def cost_from_shapes(clf: Classifier) -> dict[str, Any]:
@@ -68,7 +68,7 @@ def rows(published: Sequence[dict[str, str]]) -> Iterator[dict[str, Any]]:
     own = dict.fromkeys((split_model_name_tag(r["model"])[0], int(r["input_px"])) for r in published)
     kinds = families([architecture for architecture, _ in own])
     larger = [(name, size) for size in LARGER for name, smaller in own if smaller < size]
-    for name, size in tqdm([*own, *larger], desc="costs", disable=None):
+    for name, size in tqdm(dict.fromkeys([*own, *larger]), desc="costs", disable=None):
         try:
             with torch.device("meta"):
                 found = cost_from_shapes(classifier_of(name, size))
