@@ -29,6 +29,8 @@ from vizlib.show.colour import Limits, Scale, scale_of, shared_scale
 from vizlib.show.kept import kept as kept
 from vizlib.show.trust import benchmark as benchmark
 from vizlib.show.trust import curves as curves
+from vizlib.show.trust import planted as planted
+from vizlib.show.trust import scores as scores
 from vizlib.types import Gate, Heatmap, Trace
 
 Query = tuple[float, float] | int | Literal["mean"]
