@@ -9,7 +9,18 @@ from torch import nn
 
 from vizlib.capture.trace import trace
 from vizlib.methods.table import explain
-from vizlib.models.compress import Round, half, int8, int8_kernels, pruned, stored, trained_int8
+from vizlib.models.compress import (
+    Round,
+    half,
+    int8,
+    int8_kernels,
+    multiplies_integers,
+    pruned,
+    rounds_in_float,
+    stored,
+    taught,
+    trained_int8,
+)
 from vizlib.types import Classifier
 
 
@@ -58,6 +69,33 @@ def test_dynamic_errs_as_much_as_torchaos_kernels():
     assert ((theirs - weight).abs() / step).max() < 1.01
 
 
+def test_static_kernels_round_as_the_float_form_does():
+    pytest.importorskip("torchao", reason="needs torchao: pip install 'vizlib[compress]'")
+    clf = linear([[1.27, 0.004], [-2.54, 0.054]])
+    seen = torch.tensor([[[[-1.0]], [[1.55]]]])
+    x = torch.tensor([[0.514, 9.0]]).view(1, 2, 1, 1)  # 9 is cut to 1.55
+    kernels, ours = int8_kernels(clf, seen), int8(clf, seen)
+    torch.testing.assert_close(kernels(x), ours(x), atol=0.02, rtol=0)
+    assert (int8_kernels(clf)(x) - clf(x)).abs().max() < 0.2 < (kernels(x) - clf(x)).abs().max()
+    assert multiplies_integers(kernels)
+    assert not multiplies_integers(ours)
+
+
+def test_torchao_sets_nothing_for_the_whole_process():
+    pytest.importorskip("torchao", reason="needs torchao: pip install 'vizlib[compress]'")
+    before = torch.get_float32_matmul_precision(), torch._inductor.config.coordinate_descent_tuning
+    int8_kernels(tiny.classifier(tiny.vit())), int8_kernels(tiny.classifier(tiny.vit()), tiny.images())
+    assert (torch.get_float32_matmul_precision(), torch._inductor.config.coordinate_descent_tuning) == before
+
+
+def test_taught_answers_more_like_its_teacher():
+    clf, seen = tiny.classifier(tiny.vit()), tiny.images(16)
+    small = pruned(clf, 0.5)
+    after = taught(small, clf, seen, epochs=10, lr=1e-3)
+    assert (after(seen) - clf(seen)).norm() < 0.5 * (small(seen) - clf(seen)).norm()
+    assert torch.equal(small(seen), pruned(clf, 0.5)(seen))
+
+
 def test_kernels_do_not_bear_derivatives_and_their_likeness_does(clf):
     pytest.importorskip("torchao", reason="needs torchao: pip install 'vizlib[compress]'")
     with pytest.raises(RuntimeError):
@@ -87,6 +125,8 @@ def test_training_brings_the_rounded_model_nearer(cnn):
         return nn.functional.kl_div(clf(seen).log_softmax(1), cnn(seen).softmax(1), reduction="batchmean")
 
     assert apart(after) < apart(before)
+    assert rounds_in_float(after)
+    assert not rounds_in_float(cnn)
     assert torch.int8 in {t.dtype for t in after.module.state_dict().values()}
 
 

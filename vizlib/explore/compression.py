@@ -26,22 +26,22 @@ from vizlib import data as samples
 from vizlib.dataset.evaluating import validation
 from vizlib.dataset.labels import classes_of
 from vizlib.dataset.sources import source_of
+from vizlib.explore.before_after import WHOLE, Maps, draw, maps_of, no_derivative, shifts
 from vizlib.measure.cost import ratios
 from vizlib.measure.flops import count
 from vizlib.measure.head_importance import head_importance, least, without_heads
-from vizlib.measure.moved import moved
-from vizlib.methods.table import explain
 from vizlib.models.accuracy import wilson
 from vizlib.models.architectures.evit import dropping
-from vizlib.models.compress import half, int8, int8_kernels, pruned, stored, trained_int8
+from vizlib.models.compress import half, int8, int8_kernels, pruned, rounds_in_float, stored, taught, trained_int8
+from vizlib.models.export import in_onnx, int8_onnx
 from vizlib.models.load import load
 from vizlib.show.files import save
-from vizlib.show.plot import grid
 from vizlib.types import Classifier, Heatmap
 
-METHODS = ("rollout", "gradcam")
-MEMBERS = ("zoo/vit", "zoo/seresnet", "zoo/hybrid")
-WHOLE = "as it is"
+MEMBERS = ("zoo/resnet", "zoo/seresnet", "zoo/vit", "zoo/swin", "zoo/hybrid")
+FIXING, MEASURED = samples.photos()[::2], samples.photos()[1::2]  # so that no photograph does both
+TIMES = ("latency_ratio", "p10", "p90")
+NO_TIME = "No latency: rounds to INT8, but multiplies in float; kernels and ONNX Runtime multiply integers."
 
 # what is compressed, the photographs (n, c, h, w) to fix ranges on -> the smaller classifier
 Way = Callable[[Classifier, Tensor], Classifier]
@@ -52,18 +52,32 @@ def heads_less(clf: Classifier, seen: Tensor, share: float = 0.25, by: str = "im
     return without_heads(clf, least(head_importance(clf, seen), share, by))
 
 
+def tokens_less(clf: Classifier, seen: Tensor, share: float = 0.7, trained: bool = False) -> Classifier:
+    """Patches dropped by EViT's rule from a network that was trained with all of them; or then trained a little.
+
+    DynamicViT drops them by a network of its own, which is nothing before it is trained with the rest:
+    `vl.load("arch/dynamic_vit…")`.
+    """
+    small = dropping(clf, share)
+    return taught(small, clf, seen) if trained else small
+
+
 WAYS: dict[str, Way] = {
     "float16": lambda clf, _: half(clf, torch.float16),
     "bfloat16": lambda clf, _: half(clf),
-    "INT8 dynamic, kernels": lambda clf, _: int8_kernels(clf),
     "INT8 dynamic": lambda clf, _: int8(clf),
+    "INT8 dynamic, kernels": lambda clf, _: int8_kernels(clf),
     "INT8 static": int8,
+    "INT8 static, kernels": int8_kernels,
     "INT8 trained": trained_int8,
+    "float32, ONNX Runtime": lambda clf, _: in_onnx(clf),
+    "INT8 static, ONNX Runtime": int8_onnx,
     "30 % of weights pruned": lambda clf, _: pruned(clf, 0.3),
     "60 % of weights pruned": lambda clf, _: pruned(clf, 0.6),
     "25 % of heads, by gradient": heads_less,
     "25 % of heads, by mean score": partial(heads_less, by="mean_score"),
-    "70 % of tokens kept": lambda clf, _: dropping(clf, 0.7),
+    "70 % of tokens kept, EViT untrained": tokens_less,
+    "70 % of tokens kept, EViT trained": partial(tokens_less, trained=True),
 }
 
 
@@ -74,25 +88,25 @@ class Compression:
     Attributes:
         table: a row per way, see `compressed`.
         maps: by way and method, the map of the photographs or the reason why there is none.
-        reasons: ways that this classifier cannot be compressed by, and why.
+        reasons: ways that this classifier cannot be compressed by, and why; parts of a row that are left out, and why.
     """
 
     table: pd.DataFrame
-    maps: dict[str, dict[str, Heatmap | str]] = field(repr=False)
+    maps: dict[str, Maps] = field(repr=False)
     reasons: dict[str, str] = field(default_factory=dict)
 
     def figure(self, photo: int = 0, ways: Sequence[str] = ()) -> Figure:
-        """The maps before, and after each way, a row each.
+        """A block of maps for each method, as it is and after each way, with how far each has moved.
 
         Args:
             photo: which of the photographs that maps were made of.
-            ways: rows besides the first; default: all.
+            ways: besides the classifier as it is; default: those that maps can be made of.
+
+        Raises:
+            ValueError: there is no map of the classifier as it is.
         """
-        chosen = {way: self.maps[way] for way in (WHOLE, *(ways or [w for w in self.maps if w != WHOLE]))}
-        names = list(next(iter(chosen.values())))
-        axes = grid([list(cells.values()) for cells in chosen.values()], photo, rows=list(chosen), columns=names)
-        figure: Figure = axes[0, 0].figure
-        return figure
+        drawn = [way for way, maps in self.maps.items() if any(isinstance(cell, Heatmap) for cell in maps.values())]
+        return draw({way: self.maps[way] for way in dict.fromkeys((WHOLE, *(ways or drawn)))}, photo)
 
     def save(self, path: str | Path, photo: int = 0) -> Path:
         """Write the maps of a photograph (.png, .pdf, .svg) or the table (.csv) to one file.
@@ -103,12 +117,18 @@ class Compression:
         return save(path, figure=partial(self.figure, photo), table=self.table)
 
     def __str__(self) -> str:
-        left_out = "".join(f"\n{way}: {reason}" for way, reason in self.reasons.items())
-        return self.table.round(3).to_string(index=False) + left_out
+        left_out = "".join(f"\n{'; '.join(ways)}: {reason}" for reason, ways in self._by_reason().items())
+        return self.table.round(3).to_string(index=False, na_rep="–") + left_out
 
     def _repr_html_(self) -> str:
         html: str = self.table.round(3).to_html(index=False, na_rep="–")
-        return html + "".join(f"<p>{way}: {reason}</p>" for way, reason in self.reasons.items())
+        return html + "".join(f"<p>{'; '.join(ways)}: {reason}</p>" for reason, ways in self._by_reason().items())
+
+    def _by_reason(self) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        for way, reason in self.reasons.items():
+            found.setdefault(reason, []).append(way)
+        return found
 
 
 def compressed(
@@ -125,10 +145,10 @@ def compressed(
 
     Args:
         data: labelled photographs as `vl.dataset.evaluate` takes them. None: accuracy is left out, and agreement is
-            with the uncompressed model on sample photographs and rendered pictures.
-        photos: to make maps of; default: the sample photographs that come with vizlib.
-        seen: photographs that fix ranges, choose heads and train; default: the sample photographs and rendered
-            pictures. Never those of `data`.
+            with the uncompressed model on every second sample photograph and rendered pictures.
+        photos: to make maps of; default: these sample photographs, first those that the model is right about.
+        seen: photographs that fix ranges, choose heads and train; default: the other sample photographs, and other
+            rendered pictures. Never those of `data`.
         ways: some of WAYS, or ways of your own by name: (classifier, tensor of `seen`) -> classifier.
         rounds: of the latency, each way once in each.
         most: photographs of `data`, evenly spread.
@@ -138,16 +158,16 @@ def compressed(
         photographs with the prediction of the uncompressed model), `stored_mb` and `packed_mb` (10⁶ bytes, before and
         after zlib), `gmacs`, `latency_ratio` (to the uncompressed model, one image, with `p10` and `p90`), and for each
         map method `…_rank` (Spearman) and `…_top` (overlap of the strongest fifth) with the map before, for the class
-        that the uncompressed model predicts, mean over `photos`. NaN: no such map, see `.maps`; or products of
-        integers, which are not counted and are as many as before.
+        that the uncompressed model predicts, mean over `photos`. NaN: no such map or time, see `.reasons`; or products
+        that are not counted (of integers, in ONNX Runtime) and are as many as before.
 
     Raises:
         ValueError: an unknown way, or labels that the model does not have.
     """
     chosen = ways if isinstance(ways, dict) else {way: _known(way) for way in ways}
-    seen_x = clf.prepare(_mixed(64) if seen is None else seen)
+    seen_x = clf.prepare(_mixed(FIXING, 64, seed=1) if seen is None else seen)
     x, labels = _labelled(clf, data, most)
-    images = clf.prepare([samples.photo(name) for name in samples.photos()] if photos is None else photos)
+    images = clf.prepare(_right_first(clf) if photos is None else photos)
     made, reasons = {WHOLE: clf}, {}
     for name, way in _bar(chosen.items(), "compress"):
         try:
@@ -155,18 +175,19 @@ def compressed(
         except (ValueError, RuntimeError) as error:  # does not apply to this classifier, or an extra is missing
             reasons[name] = str(error)
     target = clf(images).argmax(1)
-    maps = {name: _maps(smaller, images, target) for name, smaller in _bar(made.items(), "maps")}
+    maps = {name: maps_of(smaller, images, target) for name, smaller in _bar(made.items(), "maps")}
     logits = {name: _logits(smaller, x) for name, smaller in _bar(made.items(), "accuracy")}
-    times = ratios(list(made.values()), rounds=rounds)
+    times = _times({name: smaller for name, smaller in made.items() if not rounds_in_float(smaller)}, rounds)
     rows = [
         {"way": name}
         | _right(logits[name], logits[WHOLE], labels)
         | _size(smaller)
-        | {"latency_ratio": times["ratio"][i], "p10": times["p10"][i], "p90": times["p90"][i]}
-        | _shifts(maps[WHOLE], maps[name])
-        for i, (name, smaller) in enumerate(made.items())
+        | times.get(name, dict.fromkeys(TIMES, np.nan))
+        | shifts(maps[WHOLE], maps[name])
+        for name, smaller in made.items()
     ]
-    return Compression(pd.DataFrame(rows), maps, reasons)
+    left_out = {name: NO_TIME if rounds_in_float(smaller) else no_derivative(smaller) for name, smaller in made.items()}
+    return Compression(pd.DataFrame(rows), maps, reasons | {way: why for way, why in left_out.items() if why})
 
 
 def _bar(items: Collection[Any], what: str) -> Iterable[Any]:
@@ -181,15 +202,23 @@ def _known(way: str) -> Way:
     return WAYS[way]
 
 
-def _mixed(rendered: int) -> list[Any]:
-    """The sample photographs, and rendered pictures."""
-    return [*(samples.photo(name) for name in samples.photos()), *samples.shortcuts(rendered).images]
+def _mixed(names: Sequence[str], rendered: int, seed: int = 0) -> list[Any]:
+    """Sample photographs, and rendered pictures."""
+    return [*(samples.photo(name) for name in names), *samples.shortcuts(rendered, seed).images]
+
+
+def _right_first(clf: Classifier) -> list[Any]:
+    """The sample photographs that nothing was fixed on, first those whose subject the classifier names."""
+    photos = [samples.photo(name) for name in MEASURED]
+    said = [clf.label(int(index)) for index in clf(clf.prepare(photos)).argmax(1)]
+    right = [label in samples.subject(name) for name, label in zip(MEASURED, said, strict=True)]
+    return [photo for _, photo in sorted(zip(right, photos, strict=True), key=lambda pair: not pair[0])]
 
 
 def _labelled(clf: Classifier, data: Any, most: int) -> tuple[Tensor, Tensor | None]:
     """Photographs (n, c, h, w) and their classes (n,), None where there are no labels."""
     if data is None:
-        return clf.prepare(_mixed(200)), None
+        return clf.prepare(_mixed(MEASURED, 200)), None
     source = source_of(validation(data))
     rows = np.linspace(0, len(source) - 1, min(most, len(source))).round().astype(int)
     read = [source.read(int(row)) for row in rows]  # preprocessed ones are tensors (c, h, w)
@@ -202,20 +231,10 @@ def _logits(clf: Classifier, x: Tensor, batch: int = 64) -> Tensor:
     return torch.cat([clf(part).float().cpu() for part in x.split(batch)])
 
 
-def _maps(clf: Classifier, x: Tensor, target: Tensor) -> dict[str, Heatmap | str]:
-    found: dict[str, Heatmap | str] = {}
-    for method in METHODS:
-        try:
-            found[method] = explain(clf, x, method, target=target)  # type: ignore[assignment]
-        except RuntimeError as error:
-            found[method] = _why_not(clf, error)
-    return found
-
-
-def _why_not(clf: Classifier, error: RuntimeError) -> str:
-    if clf.name.endswith("INT8 kernels"):
-        return "Products of integers have no derivative, which finding the places needs; see INT8 dynamic."
-    return str(error)
+def _times(made: dict[str, Classifier], rounds: int) -> dict[str, dict[str, float]]:
+    """By way, the latency as a ratio to that of the first."""
+    found = ratios(list(made.values()), rounds=rounds)[["ratio", "p10", "p90"]].to_numpy()
+    return {name: dict(zip(TIMES, row.tolist(), strict=True)) for name, row in zip(made, found, strict=True)}
 
 
 def _right(logits: Tensor, whole: Tensor, labels: Tensor | None) -> dict[str, float]:
@@ -233,24 +252,8 @@ def _size(clf: Classifier) -> dict[str, float]:
     return {
         "stored_mb": len(file) / 1e6,
         "packed_mb": len(zlib.compress(file, 6)) / 1e6,
-        "gmacs": np.nan if _integers(clf) else count(clf).total / 2e9,
+        "gmacs": np.nan if no_derivative(clf) else count(clf).total / 2e9,
     }
-
-
-def _integers(clf: Classifier) -> bool:
-    """Whether weights are tensors of another kind, whose products the counter does not see."""
-    return any(type(p.data) is not Tensor for p in clf.module.parameters())
-
-
-def _shifts(before: dict[str, Heatmap | str], after: dict[str, Heatmap | str]) -> dict[str, float]:
-    found: dict[str, float] = {}
-    for method, map_before in before.items():
-        map_after = after[method]
-        rank = top = np.nan
-        if isinstance(map_before, Heatmap) and isinstance(map_after, Heatmap):
-            rank, top = (float(v.mean()) for v in moved(map_before, map_after))
-        found |= {f"{method}_rank": rank, f"{method}_top": top}
-    return found
 
 
 def main(argv: list[str] | None = None) -> None:

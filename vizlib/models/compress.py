@@ -2,12 +2,17 @@
 
 Every function returns a new classifier; the given one stays as it is.
 
-INT8 comes twice. `int8_kernels` multiplies integers, by torchao; products of integers have no derivative, so that
-neither Grad-CAM nor the capture, which follows derivatives to find out where things lie, works on it. `int8` stores
-integers too and rounds what goes into every layer, but multiplies in float, in any layer, with a straight-through
-derivative; it is what maps are made on. Its dynamic form rounds in the same places to as many bits; since torchao's
-steps are max / 127.5 and these max / 127, the errors are alike in size and not equal. Both leave products of two
-activations (q kᵀ, weights · v) in float.
+INT8 comes twice. `int8_kernels` multiplies integers, by torchao, in linear layers; `export.int8_onnx` does so in
+convolutions too, by ONNX Runtime. Products of integers have no derivative, so that neither Grad-CAM nor the capture,
+which follows derivatives to find out where things lie, works on them. `int8` stores integers too and rounds what goes
+into every layer, but multiplies in float, in any layer, with a straight-through derivative; it is what maps are made
+on, and its time says nothing about INT8. It rounds in the same places to as many bits; since torchao's steps for
+tokens and weights are max / 127.5 and these max / 127, the errors are alike in size and not equal. All leave products
+of two activations (q kᵀ, weights · v) in float.
+
+Training with the rounding in place (`trained_int8`) is written out here: torchao's `QATConfig` takes INT4 weights alone
+as what to end in and rounds no convolution, and its way over an exported program (PT2E) returns a graph that has lost
+the modules whose attention and layers are looked at.
 """
 
 from __future__ import annotations
@@ -38,8 +43,12 @@ def half(clf: Classifier, dtype: torch.dtype = torch.bfloat16) -> Classifier:
     return replace(clf, module=copy.deepcopy(clf.module).to(dtype), name=f"{clf.name}, {short}")
 
 
-def int8_kernels(clf: Classifier) -> Classifier:
-    """Dynamic INT8 of all linear layers by torchao: weights a scale per channel, activations one per token.
+def int8_kernels(clf: Classifier, seen: Tensor | None = None) -> Classifier:
+    """INT8 of all linear layers by torchao, with products of integers: weights a scale per output channel.
+
+    Args:
+        seen: photographs (n, c, h, w) that fix one range for what goes into each layer: static quantisation. None:
+            dynamic, a scale for each token, found at every run.
 
     Raises:
         RuntimeError: torchao is not installed.
@@ -49,8 +58,28 @@ def int8_kernels(clf: Classifier) -> Classifier:
     except ImportError:
         raise RuntimeError("INT8 kernels need torchao, which is missing. pip install 'vizlib[compress]'.") from None
     module = copy.deepcopy(clf.module)
-    quantize_(module, Int8DynamicActivationInt8WeightConfig())
-    return replace(clf, module=module, name=f"{clf.name}, INT8 kernels")
+    if seen is None:
+        # torchao would set options of torch for the whole process
+        quantize_(module, Int8DynamicActivationInt8WeightConfig(set_inductor_config=False))
+    else:
+        for layer, range_ in _ranges(module, seen, (nn.Linear,)):
+            quantize_(layer, _static(*range_))
+    return replace(clf, module=module, name=f"{clf.name}, INT8 {'dynamic' if seen is None else 'static'} kernels")
+
+
+def _static(low: Tensor, high: Tensor) -> Any:
+    """torchao's steps between two fixed ends: those of `Round`, with integers from −128."""
+    from torchao.quantization import Int8StaticActivationInt8WeightConfig, PerRow, PerTensor
+    from torchao.quantization.quant_primitives import MappingType
+
+    scale = (high - low).clamp_min(1e-8) / STEPS
+    return Int8StaticActivationInt8WeightConfig(
+        act_quant_scale=scale,
+        act_quant_zero_point=(-128 - low / scale).round().to(torch.int8),
+        granularity=[PerTensor(), PerRow()],
+        act_mapping_type=MappingType.ASYMMETRIC,
+        set_inductor_config=False,
+    )
 
 
 def int8(clf: Classifier, seen: Tensor | None = None) -> Classifier:
@@ -93,9 +122,36 @@ def trained_int8(clf: Classifier, seen: Tensor, *, epochs: int = 3, lr: float = 
         layer.input_rounding = Round(*range_)
         layer.register_forward_pre_hook(_round_input)
         parametrize.register_parametrization(layer, "weight", _RoundedWeight())
+    _teach(module, clf, seen, epochs, lr, batch)
+    for layer, _ in layers:
+        parametrize.remove_parametrizations(layer, "weight", leave_parametrized=False)
+        _store(layer)
+    return replace(clf, module=module.train(clf.module.training), name=f"{clf.name}, INT8 trained")
+
+
+def taught(
+    clf: Classifier, teacher: Classifier, seen: Tensor, *, epochs: int = 5, lr: float = 3e-4, batch: int = 32
+) -> Classifier:
+    """A compressed classifier trained to answer as another one, without labels, so that it makes up for what is gone.
+
+    Args:
+        teacher: whose probabilities are learned, e.g. the classifier before it was compressed.
+        seen: photographs (n, c, h, w) to train with.
+        epochs: over `seen`.
+        lr: of Adam.
+
+    Source: Hinton, Vinyals, Dean 2015, Distilling the Knowledge in a Neural Network, arXiv 1503.02531. Deviation:
+        temperature 1, dropout stays off and batch norm keeps its statistics.
+    """
+    module = copy.deepcopy(clf.module).eval()
+    _teach(module, teacher, seen, epochs, lr, batch)
+    return replace(clf, module=module.train(clf.module.training), name=f"{clf.name}, trained on")
+
+
+def _teach(module: nn.Module, teacher: Classifier, seen: Tensor, epochs: int, lr: float, batch: int) -> None:
     learned = [p for p in module.parameters() if p.requires_grad]
     optimiser = torch.optim.Adam(learned, lr)
-    answers = torch.cat([clf(part) for part in seen.split(batch)]).softmax(1)
+    answers = torch.cat([teacher(part) for part in seen.split(batch)]).softmax(1)
     order = torch.Generator().manual_seed(0)
     for _ in range(epochs):
         for rows in torch.randperm(len(seen), generator=order).split(batch):
@@ -105,10 +161,6 @@ def trained_int8(clf: Classifier, seen: Tensor, *, epochs: int = 3, lr: float = 
             loss.backward()
             optimiser.step()
     optimiser.zero_grad()
-    for layer, _ in layers:
-        parametrize.remove_parametrizations(layer, "weight", leave_parametrized=False)
-        _store(layer)
-    return replace(clf, module=module.train(clf.module.training), name=f"{clf.name}, INT8 trained")
 
 
 def pruned(clf: Classifier, share: float = 0.5) -> Classifier:
@@ -131,6 +183,16 @@ def pruned(clf: Classifier, share: float = 0.5) -> Classifier:
     for layer, name in weights:
         prune.remove(layer, name)
     return replace(clf, module=module, name=f"{clf.name}, {share:.0%} of weights pruned")
+
+
+def rounds_in_float(clf: Classifier) -> bool:
+    """Whether this is INT8 by `int8` or `trained_int8`, which multiply in float."""
+    return any(isinstance(m, Round) for m in clf.module.modules())
+
+
+def multiplies_integers(clf: Classifier) -> bool:
+    """Whether this is INT8 by `int8_kernels`, whose weights are tensors of torchao's."""
+    return any(type(p.data) is not Tensor for p in clf.module.parameters())
 
 
 def stored(clf: Classifier) -> bytes:
@@ -215,18 +277,20 @@ def _layers(module: nn.Module, kinds: tuple[type[nn.Module], ...] = (nn.Linear, 
     return found
 
 
-def _ranges(module: nn.Module, seen: Tensor | None) -> Iterator[tuple[Any, tuple[Tensor, ...]]]:
-    """The layers to round, each with the least and the greatest that came in; dynamic: with nothing."""
+def _ranges(
+    module: nn.Module, seen: Tensor | None, kinds: tuple[type[nn.Module], ...] = (nn.Linear, nn.Conv2d)
+) -> Iterator[tuple[Any, tuple[Tensor, ...]]]:
+    """The layers to round, each with the least and the greatest that came in, (1, …, 1) each; dynamic: with nothing."""
     if seen is None:
         yield from ((layer, ()) for layer in _layers(module, (nn.Linear,)))
         return
-    layers = _layers(module)
+    layers = _layers(module, kinds)
     ends: dict[int, tuple[Tensor, Tensor]] = {}
 
     def look(index: int) -> Callable[[nn.Module, tuple[Any, ...]], None]:
         def hook(_: nn.Module, inputs: tuple[Any, ...]) -> None:
-            low, high = torch.aminmax(inputs[0].detach())
-            before = ends.get(index, (low.new_zeros(()), low.new_zeros(())))
+            low, high = (end.view((1,) * inputs[0].ndim) for end in torch.aminmax(inputs[0].detach()))
+            before = ends.get(index, (torch.zeros_like(low), torch.zeros_like(high)))
             ends[index] = (torch.minimum(before[0], low), torch.maximum(before[1], high))
 
         return hook
