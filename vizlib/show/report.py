@@ -71,14 +71,15 @@ def page(sheets: Sequence[Sheet], table: str, title: str) -> str:
     """One self-contained HTML file.
 
     Args:
-        table: HTML of the table above the pictures, already escaped.
+        table: HTML of the table below the pictures, already escaped.
         title: text of the heading.
     """
     body, state = fragment(sheets, controls=False)
     return assets.page(
         title,
         about=assets.asset("report.html"),
-        main=f'<div class="vl-scroll">{table}</div>\n{_CONTROLS}\n{body}',
+        main=f'{_CONTROLS}\n{body}\n<section class="vl-sheet"><h2>All in numbers</h2>'
+        f'<div class="vl-scroll">{table}</div></section>',
         styles=("maps.css", "hover.css"),
         script="report.js",
         mount="mountReport",
