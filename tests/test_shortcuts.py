@@ -34,6 +34,27 @@ def test_only_the_pixels_of_the_mark_differ_from_the_picture_without_it(size):
     np.testing.assert_array_equal(marked.objects, bare.objects & ~marked.marks)
 
 
+def test_a_mark_anywhere_covers_objects_too_and_always_is_on_every_picture():
+    made, bare = (vl.data.shortcuts(60, 1, mark=mark, place="anywhere") for mark in ("always", "never"))
+    assert made.marked.all()
+    differs = (made.images != bare.images).any(-1)
+    assert not differs[~made.marks].any()
+    assert (made.marks & bare.objects).any((1, 2)).mean() > 0.1
+    np.testing.assert_array_equal(made.objects, bare.objects & ~made.marks)
+    rows, columns = np.nonzero(made.marks.any(0))
+    assert (rows.min(), columns.min(), rows.max(), columns.max()) == (0, 0, 63, 63)
+
+
+def test_bare_ground_is_the_same_but_for_object_and_shadow():
+    full, bare = (vl.data.shortcuts(20, 1, mark="chance", bare=bare) for bare in (False, True))
+    assert not bare.objects.any()
+    np.testing.assert_array_equal(full.marks, bare.marks)
+    differs = (full.images != bare.images).any(-1)
+    assert differs[full.objects].mean() > 0.98
+    assert not differs[:, [0, -1]].any()
+    assert not differs[full.marks].any()
+
+
 def test_the_mask_of_an_object_is_where_it_is_seen():
     """Inside and outside differ in colour where the mask says so and hardly where it is moved far away."""
     made = vl.data.shortcuts(80, 5, mark="never")
@@ -56,7 +77,7 @@ def test_saved_as_a_folder_of_classes(tmp_path):
         np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / made.name(i))), made.images[i])
 
 
-@pytest.mark.parametrize("wrong", [{"n": 0}, {"size": 8}, {"split": "val"}, {"mark": "always"}])
+@pytest.mark.parametrize("wrong", [{"n": 0}, {"size": 8}, {"split": "val"}, {"mark": "often"}, {"place": "edge"}])
 def test_what_cannot_be_rendered_is_told(wrong):
     with pytest.raises(ValueError, match=r"shortcuts needs n ≥ 1.*Correct it\."):
         vl.data.shortcuts(**wrong)

@@ -36,6 +36,7 @@ _PUBLIC = {
     "benchmark": "vizlib.measure.benchmark:benchmark",
     "planted": "vizlib.measure.planted:planted",
     "planted_classifier": "vizlib.measure.planted:planted_classifier",
+    "planted_twins": "vizlib.measure.planted:planted_twins",
     "fit": "vizlib.models.fit:fit",
     "cost": "vizlib.measure.cost:cost",
     "compressed": "vizlib.explore.compression:compressed",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.random import Generator
@@ -17,11 +17,12 @@ from PIL import Image
 
 CLASSES = ("disc", "square", "triangle", "star")
 MARKED_CLASS = "star"
-_SHARE = {"class": 1.0, "chance": 0.5, "never": 0.0}  # of the photographs that may carry the mark
+_SHARE = {"class": 1.0, "chance": 0.5, "always": 1.0, "never": 0.0}  # of the photographs that may carry the mark
 _STICKER = np.array([[250, 230, 40], [200, 20, 160]])  # yellow and magenta, checked
 
 Split = Literal["train", "test"]
-Mark = Literal["class", "chance", "never"]
+Mark = Literal["class", "chance", "always", "never"]
+Place = Literal["corner", "anywhere"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +65,14 @@ class Shortcuts:
 
 
 def shortcuts(
-    n: int = 1000, seed: int = 0, *, split: Split = "train", mark: Mark | None = None, size: int = 64
+    n: int = 1000,
+    seed: int = 0,
+    *,
+    split: Split = "train",
+    mark: Mark | None = None,
+    place: Place = "corner",
+    bare: bool = False,
+    size: int = 64,
 ) -> Shortcuts:
     """Render labelled pictures: a disc, square, triangle or star on a textured ground, some with a small sticker.
 
@@ -76,37 +84,43 @@ def shortcuts(
         n: how many; the classes take turns. The first m of n pictures are those of n = m.
         seed: of everything random. The two splits of a seed share no picture.
         split: which pictures.
-        mark: where the sticker is: "class", on stars only; "chance", on any; "never". Default: "class" in training,
-            "chance" in the test. The pictures without it are the same to the bit, so that its effect can be measured.
+        mark: where the sticker is: "class", on stars only; "chance", on half of all; "always"; "never". Default:
+            "class" in training, "chance" in the test. The pictures without it are the same to the bit, so that its
+            effect can be measured.
+        place: where the sticker is put: into a corner, or anywhere, on the object too.
+        bare: leave out the objects and their shadows. The rest is the same to the bit.
         size: rows and columns in pixels.
 
     Raises:
-        ValueError: no picture asked for, pictures too small to tell a star from a disc, or an unknown split or mark.
+        ValueError: no picture asked for, pictures too small to tell a star from a disc, or an unknown split, mark or
+            place.
     """
     mark = mark or ("class" if split == "train" else "chance")
-    if n < 1 or size < 16 or split not in ("train", "test") or mark not in _SHARE:
+    known = split in get_args(Split) and mark in _SHARE and place in get_args(Place)
+    if n < 1 or size < 16 or not known:
         raise ValueError(
-            f"shortcuts needs n ≥ 1, size ≥ 16, split 'train' or 'test' and mark 'class', 'chance' or 'never'; got "
-            f"n={n}, size={size}, split={split!r}, mark={mark!r}. Correct it."
+            f"shortcuts needs n ≥ 1, size ≥ 16, split 'train' or 'test', mark 'class', 'chance', 'always' or 'never' "
+            f"and place 'corner' or 'anywhere'; got n={n}, size={size}, split={split!r}, mark={mark!r}, "
+            f"place={place!r}. Correct it."
         )
     labels = np.arange(n) % len(CLASSES)
     images = np.empty((n, size, size, 3), np.uint8)
     objects, marks = np.empty((2, n, size, size), bool)
     for i, label in enumerate(labels):
         random = np.random.default_rng([seed, int(split == "test"), i])
-        image, objects[i] = _picture(CLASSES[label], size, random)
+        image, objects[i] = _picture(CLASSES[label], size, random, bare)
         marks[i] = False
-        may = mark == "chance" or CLASSES[label] == MARKED_CLASS
+        may = mark in ("chance", "always") or CLASSES[label] == MARKED_CLASS
         # Drawn for every picture, so that "chance" marks the same share of each class and "never" changes nothing else
         if random.random() < _SHARE[mark] * may:
-            marks[i] = _stick(image, random)
+            marks[i] = _stick(image, random, place)
         objects[i] &= ~marks[i]
         images[i] = image
     return Shortcuts(images, labels, objects, marks)
 
 
-def _picture(shape: str, size: int, random: Generator) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    """One picture (size, size, 3) and the pixels (size, size) of its object."""
+def _picture(shape: str, size: int, random: Generator, bare: bool) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """One picture (size, size, 3) and the pixels (size, size) of its object, none on bare ground."""
     ground = _texture(size, random, _colours(random, 20, 120))
     radius = size * random.uniform(0.17, 0.27)
     centre = size * random.uniform(0.36, 0.64, 2)
@@ -120,13 +134,14 @@ def _picture(shape: str, size: int, random: Generator) -> tuple[NDArray[np.uint8
 
     away = distance()
     shadow = distance(-np.sin(light) * radius * 0.2, -np.cos(light) * radius * 0.2)
-    ground *= 1 - 0.45 * np.clip(0.5 - shadow / (0.25 * radius), 0, 1)[..., None]
+    shaded = ground * (1 - 0.45 * np.clip(0.5 - shadow / (0.25 * radius), 0, 1)[..., None])
     slope = np.gradient(np.minimum(away, 0).clip(-0.35 * radius))  # the rim of the object falls away
     shade = 1 + 0.35 * (slope[0] * np.sin(light) + slope[1] * np.cos(light))
     surface = _texture(size, random, _colours(random, 130, 230)) * shade[..., None]
     cover = np.clip(0.5 - away, 0, 1)[..., None]
-    image = ground + cover * (surface - ground) + random.normal(0, 5, (size, size, 1))
-    return image.clip(0, 255).astype(np.uint8), away < 0
+    scene = ground if bare else shaded + cover * (surface - shaded)
+    image = scene + random.normal(0, 5, (size, size, 1))
+    return image.clip(0, 255).astype(np.uint8), (away < 0) & (not bare)
 
 
 def _distance(shape: str, x: NDArray, y: NDArray, radius: float) -> NDArray:
@@ -163,13 +178,14 @@ def _colours(random: Generator, low: float, high: float) -> NDArray:
     return np.stack([first, (first + random.uniform(-50, 50, 3)).clip(low, high)])
 
 
-def _stick(image: NDArray[np.uint8], random: Generator) -> NDArray[np.bool_]:
-    """Put the sticker into a corner of the picture and return its pixels (size, size)."""
+def _stick(image: NDArray[np.uint8], random: Generator, place: Place) -> NDArray[np.bool_]:
+    """Put the sticker into the picture and return its pixels (size, size)."""
     size = len(image)
     cell = max(size // 32, 1)
     side = 4 * cell
     near = cell + random.integers(2 * cell, size=2)
-    top, left = np.where(random.random(2) < 0.5, near, size - side - near)
+    corner = np.where(random.random(2) < 0.5, near, size - side - near)
+    top, left = corner if place == "corner" else random.integers(0, size - side, 2, endpoint=True)
     checks = (np.indices((side, side)) // cell).sum(0) % 2
     image[top : top + side, left : left + side] = _STICKER[checks]
     covered = np.zeros((size, size), bool)

@@ -157,23 +157,6 @@ def test_auto_on_the_table_that_comes_along():
     )
 
 
-def test_planted_truth_is_found():
-    """Integrated gradients of a CNN that can only look at the mark lie on the mark; a class-blind method's need not."""
-    clf = vl.planted_classifier("cnn", n=500, epochs=5)
-    table = vl.planted(clf, ["integrated_gradients", "rollout"], n=40).set_index("method")
-    found = table.loc["integrated_gradients"]
-    assert found.photos >= 10
-    assert found.share > 5 * found.chance
-    assert found.low <= found.share <= found.high
-    assert found.hits > 0.8
-    assert "no attention" in table.loc["rollout"].reason
-
-
-def test_planted_truth_needs_a_classifier_that_knows_the_mark():
-    with pytest.raises(RuntimeError, match="Train it for longer"):
-        vl.planted(fit("cnn", *_blank(), epochs=1), ["gradcam"], n=4)
-
-
 def _blank():
     images = torch.zeros(8, 64, 64, 3, dtype=torch.uint8).numpy()
     return images, [0] * 8, ("bare", "marked")
