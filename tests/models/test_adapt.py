@@ -6,8 +6,10 @@ import pytest
 import tiny
 import torch
 
+from vizlib import data
 from vizlib.methods.table import explain
 from vizlib.models.adapt import adapt
+from vizlib.models.load import load
 
 CLASSES = ("dark", "light")
 
@@ -38,6 +40,30 @@ def test_new_classes_are_learned_and_the_old_model_stays(how, pictures):
     expected = {"head": 2 * 24 + 2, "full": found.whole}.get(how, found.trained)
     assert found.trained == expected
     assert found.trained < found.whole or how == "full"
+
+
+@pytest.mark.parametrize("how", ["head", "lora", "full"])
+def test_what_is_frozen_stays_and_what_is_added_makes_the_rest(how, pictures):
+    """Statistics of batch norms too, which would be stored nowhere."""
+    if how == "lora":
+        pytest.importorskip("peft", reason="needs peft: pip install 'vizlib[compress]'")
+    clf, (x, labels) = tiny.classifier(tiny.CNN()), pictures
+    found = adapt(clf, x, labels, CLASSES, how=how, epochs=3)
+    before, after = clf.module.state_dict(), found.clf.module.state_dict()
+    kept = [name for name in before if name.startswith("stem.1") and torch.equal(before[name], after[name])]
+    assert len(kept) == (0 if how == "full" else 5)  # weight, bias, mean, variance, count
+    trained = sum(t.numel() for name, t in found.added.items() if how != "full" or "running" not in name)
+    assert trained == found.trained + (how == "full") * 2  # the counts
+    assert ("fc.weight" in found.added) == (how != "lora")
+
+
+def test_pictures_are_prepared_as_the_classifier_wants_them():
+    clf = load(tiny.CNN(), input_size=(3, 32, 32), mean=(0.1, 0.2, 0.3), std=(0.9, 0.9, 0.9))
+    images, labels = data.shortcuts(16, size=32).images, [0, 1] * 8
+    first, second = (
+        adapt(clf, given, labels, CLASSES, how="head", epochs=1).clf for given in (images, clf.prepare(list(images)))
+    )
+    assert torch.equal(first.module.fc.weight, second.module.fc.weight)
 
 
 def test_mistakes_are_told(pictures):

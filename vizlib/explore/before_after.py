@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from vizlib.measure.moved import moved
+from vizlib.measure.moved import moved, on_object
 from vizlib.methods.table import explain
 from vizlib.models.compress import multiplies_integers
 from vizlib.models.export import OnnxRuntime
@@ -65,12 +65,13 @@ def shifts(before: Maps, after: Maps) -> dict[str, float]:
     return found
 
 
-def draw(maps: Mapping[str, Maps], photo: int = 0) -> Figure:
+def draw(maps: Mapping[str, Maps], photo: int = 0, objects: Tensor | None = None) -> Figure:
     """A block of maps for each method: the photograph once, the map as it is, and each other with how far it moved.
 
     Args:
         maps: by way, the first of them WHOLE.
         photo: which of the photographs.
+        objects: (b, h, w) bool, where the object lies: each map says how much of it lies there.
 
     Raises:
         ValueError: no method has a map of the classifier as it is.
@@ -87,7 +88,7 @@ def draw(maps: Mapping[str, Maps], photo: int = 0) -> Figure:
         places = list(axes[block * high : (block + 1) * high].flat)
         _first(places[0], whole, photo, first=block == 0)
         for ax, (way, found) in zip(places[1:], maps.items(), strict=False):
-            _cell(ax, way, found[method], whole, photo)
+            _cell(ax, way, found[method], whole, photo, objects)
         for ax in places[cells:]:
             ax.set_axis_off()
     figure: Figure = axes[0, 0].figure
@@ -104,15 +105,17 @@ def _first(ax: Axes, whole: Heatmap, photo: int, *, first: bool) -> None:
     ax.set_ylabel(whole.method, fontsize=10, weight="bold")
 
 
-def _cell(ax: Axes, way: str, found: Heatmap | str, whole: Heatmap, photo: int) -> None:
+def _cell(ax: Axes, way: str, found: Heatmap | str, whole: Heatmap, photo: int, objects: Tensor | None) -> None:
     above = textwrap.fill(way, 24)
     if isinstance(found, str):
         draw_reason(ax, found)
         ax.set_title(above, fontsize=8)
         return
     if found is whole:
-        below = subject(found, photo)
+        below = textwrap.fill(subject(found, photo), 28)
     else:
         rank, top = (float(v) for v in moved(whole[photo], found[photo]))
         below = f"rank {rank:.2f} · top {top:.2f}"
-    overlay(found, photo, ax, title=f"{above}\n{textwrap.fill(below, 28)}", signed=bool((whole.values < 0).any()))
+    if objects is not None:
+        below += f"\n{float(on_object(found[photo], objects[photo][None])):.0%} on the object"
+    overlay(found, photo, ax, title=f"{above}\n{below}", signed=bool((whole.values < 0).any()))

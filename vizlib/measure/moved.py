@@ -1,4 +1,4 @@
-"""How far a map has moved from another one of the same photographs."""
+"""How far a map has moved from another one of the same photographs, and how much of it lies on the object."""
 
 from __future__ import annotations
 
@@ -31,3 +31,14 @@ def top_overlap(a: Tensor, b: Tensor, share: float = SHARE) -> Tensor:
     count = max(1, round(share * a.shape[-2] * a.shape[-1]))
     first, second = (t.flatten(-2).float().topk(count, -1).indices for t in (a, b))
     return (first[..., :, None] == second[..., None, :]).any(-1).float().mean(-1)
+
+
+def on_object(heat: Heatmap, objects: Tensor) -> Tensor:
+    """Share of a map's positive values on the object (b, h, w) bool: (b,) in [0, 1]; 0 without positive values.
+
+    A map that is the same everywhere has the object's share of the area.
+
+    Source: Wang et al. 2020, Score-CAM, arXiv 1910.01279, section 4.3 (energy-based pointing game).
+    """
+    positive = heat.pixels((objects.shape[-2], objects.shape[-1]), mode="nearest").relu()
+    return (positive * objects).sum((1, 2)) / positive.sum((1, 2)).clamp_min(1e-30)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from vizlib.models.fit import fit
 from vizlib.types import Classifier
@@ -23,13 +23,16 @@ class Adapted:
 
     Attributes:
         clf: low-rank changes are added into its weights, so that its layers are those of the old one.
-        trained: number of weights that were trained, which is what has to be stored beside the old model.
+        trained: number of weights that were trained.
         whole: number of all weights.
+        added: what has to be stored beside the old model: the trained weights, and for all of them the statistics of
+            batch norms too.
     """
 
     clf: Classifier
     trained: int
     whole: int
+    added: dict[str, Tensor] = field(repr=False)
 
 
 def adapt(
@@ -73,16 +76,18 @@ def adapt(
         elif how == "head":
             for name, p in module.named_parameters():
                 p.requires_grad_(name.startswith(f"{head}."))
-    trained = sum(p.numel() for p in module.parameters() if p.requires_grad)
+    learns = {name: p.numel() for name, p in module.named_parameters() if p.requires_grad}
+    x = clf.prepare(images if isinstance(images, Tensor) else list(images))
     size = clf.input_size[-1]
-    found = fit(module, images, labels, classes, size=size, epochs=epochs, lr=lr or RATES[how], seed=seed)
+    found = fit(module, x, labels, classes, size=size, epochs=epochs, lr=lr or RATES[how], seed=seed)
     learned: Any = found.module
+    added = {n: t.clone() for n, t in learned.state_dict().items() if how == "full" or n in learns}
     merged = learned.merge_and_unload() if how == "lora" else learned
     name = f"{clf.name}, {how}"
     new = Classifier(
         merged.requires_grad_(True).eval(), name, clf.transform, clf.input_size, clf.mean, clf.std, tuple(classes)
     )
-    return Adapted(new, trained, whole)
+    return Adapted(new, sum(learns.values()), whole, added)
 
 
 def _new_head(clf: Classifier, classes: int) -> tuple[nn.Module, str]:

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import copy
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -197,8 +197,13 @@ def multiplies_integers(clf: Classifier) -> bool:
 
 def stored(clf: Classifier) -> bytes:
     """The weights as `torch.save` writes them."""
+    return saved(clf.module.state_dict())
+
+
+def saved(weights: Mapping[str, Tensor]) -> bytes:
+    """What `torch.save` writes."""
     file = io.BytesIO()
-    torch.save(clf.module.state_dict(), file)
+    torch.save(dict(weights), file)
     return file.getvalue()
 
 

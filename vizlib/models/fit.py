@@ -89,7 +89,7 @@ def _train(module: nn.Module, x: Tensor, target: Tensor, epochs: int, batch: int
     optimiser = torch.optim.AdamW(module.parameters(), lr, weight_decay=0.05)
     steps = epochs * -(-len(x) // batch)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, lr, total_steps=steps, pct_start=0.2)
-    module.train()
+    _train_mode(module)
     for _ in range(epochs):
         for rows in torch.randperm(len(x)).split(batch):
             part = x[rows.to(x.device)]
@@ -102,3 +102,12 @@ def _train(module: nn.Module, x: Tensor, target: Tensor, epochs: int, batch: int
             schedule.step()
     optimiser.zero_grad()
     module.eval()
+
+
+def _train_mode(module: nn.Module) -> None:
+    """Training mode; layers that are frozen stay as they are, statistics of a batch norm too."""
+    module.train()
+    for layer in module.modules():
+        own = list(layer.parameters())
+        if own and not list(layer.children()) and not any(p.requires_grad for p in own):
+            layer.eval()
