@@ -1,14 +1,14 @@
-"""Labels of a scatter: none covers another, a point, or the border; what matters most is placed first."""
+"""Labels of a scatter: none covers another, a point, a line or the border; what matters most is placed first."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from vizlib.show.labels import place
+from vizlib.show.labels import Place, place, short, unique
 
 
-def boxes(placed: dict[int, tuple[float, float]], sizes: np.ndarray) -> np.ndarray:
-    return np.array([[*corner, *(np.array(corner) + sizes[i])] for i, corner in placed.items()])
+def boxes(placed: dict[int, Place], sizes: np.ndarray) -> np.ndarray:
+    return np.array([[p.x, p.y, *(np.array([p.x, p.y]) + sizes[i])] for i, p in placed.items()])
 
 
 def overlapping(a: np.ndarray, b: np.ndarray) -> bool:
@@ -34,7 +34,7 @@ def test_a_label_stands_above_to_the_right_of_a_lone_point_and_first_come_first_
     sizes = np.full((2, 2), (40.0, 10.0))
     lone = place(np.array([[50.0, 50.0], [300.0, 300.0]]), sizes, (0, 0, 400, 400), [0], radius=5)
     assert list(lone) == [0]
-    assert lone[0] == (56.0, 56.0)
+    assert lone[0] == (56.0, 56.0, False)
     crowded = np.array([[10.0, 10.0], [12.0, 12.0]])
     tight = (0.0, 0.0, 60.0, 32.0)
     assert list(place(crowded, sizes, tight, [1, 0], radius=5)) == [1]
@@ -42,3 +42,35 @@ def test_a_label_stands_above_to_the_right_of_a_lone_point_and_first_come_first_
 
 def test_no_room_no_label() -> None:
     assert place(np.array([[5.0, 5.0]]), np.array([[50.0, 10.0]]), (0, 0, 20, 20), [0]) == {}
+
+
+def test_a_line_strikes_through_no_label() -> None:
+    sizes, bounds = np.array([[40.0, 10.0]]), (0, 0, 400, 400)
+    across = np.array([[50.0, 62.0, 300.0, 62.0]])  # through where the label would stand
+    placed = place(np.array([[50.0, 50.0]]), sizes, bounds, [0], lines=across)
+    assert not overlapping(boxes(placed, sizes)[0], across[0])
+
+
+def test_an_important_label_without_room_stands_away_with_a_leader_that_crosses_nothing() -> None:
+    own, others = np.array([100.0, 100.0]), [(100 + x, 100 + y) for x in (-14, 0, 14) for y in (-14, 14)]
+    points = np.array([own, *others, (86, 100), (114, 100)])
+    sizes, bounds = np.full((len(points), 2), (40.0, 10.0)), (0.0, 0.0, 300.0, 300.0)
+    assert place(points, sizes, bounds, [0]) == {}
+    free = np.delete(points, 4, 0)  # a gap straight up
+    placed = place(free, sizes[1:], bounds, [0], important=1)[0]
+    assert placed.leader
+    assert placed.y > 100 + 5
+    assert place(points, sizes, bounds, [0], important=1) == {}  # shut in
+
+
+def test_names_are_as_short_as_they_can_be_and_still_tell_apart() -> None:
+    models = [
+        "timm/vit_base.augreg_in1k",
+        "timm/vit_base.orig_in21k",
+        "timm/swin.ms_in1k",
+        "zoo/vit",
+        "arch/vit",
+        "mine",
+    ]
+    assert unique(models) == ["vit_base.augreg_in1k", "vit_base.orig_in21k", "swin", "zoo/vit", "arch/vit", "mine"]
+    assert [short(name) for name in ("timm/vit_tiny.augreg_in1k", "zoo/vit", "mine")] == ["vit_tiny", "vit", "mine"]

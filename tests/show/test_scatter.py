@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -11,8 +12,8 @@ import pytest
 from matplotlib.collections import PathCollection
 from matplotlib.colors import to_hex
 
-from vizlib.show.scatter import FAMILIES, amount, figure, short
-from vizlib.show.tradeoff import tradeoff_page, tradeoff_state
+from vizlib.show.scatter import FAMILIES, amount, figure
+from vizlib.show.tradeoff import html_table, tradeoff_page, tradeoff_state
 
 ROWS = pd.DataFrame(
     {
@@ -76,9 +77,39 @@ def test_nothing_to_draw_is_told() -> None:
         figure(ROWS, "latency_ms")
 
 
-def test_short_names_and_amounts() -> None:
-    assert short("timm/vit_tiny.augreg_in1k") == "vit_tiny"
-    assert short("zoo/vit") == "vit"
+def test_a_front_strikes_through_no_name() -> None:
+    random = np.random.default_rng(1)
+    rows = pd.concat([ROWS.iloc[:1]] * 40, ignore_index=True)
+    rows["gmacs"], rows["model"] = random.uniform(1, 100, 40), [f"timm/network_{i}.x" for i in range(40)]
+    rows["accuracy"] = 0.5 + 0.08 * np.log10(rows["gmacs"]) + random.uniform(0, 0.1, 40)
+    ax = figure(rows).axes[0]
+    corners = ax.transData.transform(ax.lines[0].get_xydata())
+    assert len(corners) > 4
+    for text in ax.texts:
+        box = text.get_window_extent()
+        for (x0, y0), (x1, y1) in pairwise(corners):
+            assert not (x0 < box.x1 and x1 > box.x0 and box.y0 < y0 < box.y1), text
+            assert not (box.x0 < x1 < box.x1 and y0 < box.y1 and y1 > box.y0), text
+
+
+def test_two_tags_of_one_architecture_have_two_names() -> None:
+    rows = ROWS.assign(model=["timm/a.x", "timm/a.y", "timm/c.z", "zoo/a", "zoo/e"])
+    assert {text.get_text() for text in figure(rows).axes[0].texts} <= {"a.x", "a.y", "c"}
+    assert [row["short"] for row in tradeoff_state(rows, "gmacs", "")["rows"]] == ["a.x", "a.y", "c", "a", "e"]
+
+
+def test_percents_are_what_they_say() -> None:
+    axis = figure(ROWS.assign(accuracy=[0.615, 0.79, 0.7, 0.6, 0.65])).axes[0].yaxis
+    for place, label in zip(axis.get_majorticklocs(), axis.get_majorticklabels(), strict=True):
+        assert float(label.get_text().rstrip("%")) == pytest.approx(place)
+
+
+def test_the_table_says_the_data_set() -> None:
+    first = re.findall(r"<tr>\s*<td>(.*?)</td>", html_table(ROWS))
+    assert first == ["ImageNet"] * 3 + ["small"] * 2
+
+
+def test_amounts() -> None:
     assert [amount(v) for v in (25.6e6, 1.2e9, 12345, 4.089, 0.0847)] == ["25.6 M", "1.2 G", "12,345", "4.09", "0.0847"]
 
 

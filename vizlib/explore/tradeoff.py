@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 
 from vizlib.explore.explorer import REFUSALS, explorer
 from vizlib.measure.checkpoints import COSTS, front, measured, published, trained_zoo
+from vizlib.measure.own_table import completed
 from vizlib.show.assets import asset, base64_of, module
 from vizlib.show.files import save
 from vizlib.show.scatter import figure
@@ -84,19 +85,22 @@ def tradeoff(
 ) -> Tradeoff:
     """Accuracy against cost: published checkpoints, the zoo, models of yours, or a table.
 
-    Costs are measured here, never copied. Accuracies on different data sets are drawn on axes of their own.
+    Costs are measured here, never copied. Accuracies on different data sets are drawn on axes of their own. The
+    zoo's latencies are always measured, which takes seconds; those of the published checkpoints would take long, so
+    that name those that you want timed.
 
     Args:
         models: None for the published checkpoints and the zoo; "published" or "zoo" for one of them; names or
-            classifiers, which are measured now; or a table with the columns of `Tradeoff.table`.
+            classifiers, which are measured now; or a table with the columns of `Tradeoff.table`, of which it needs
+            model, accuracy and a cost.
         cost: "gmacs", "params", "memory_mb" or "latency_ms".
-        latency: run the models too, in turns; only for models that are named. Drawing against "latency_ms" does.
+        latency: run the models that are named too, in turns. Drawing against "latency_ms" does.
 
     Raises:
-        ValueError: an unknown cost, no model, or none whose accuracy is known.
+        ValueError: an unknown cost, no model, none whose accuracy is known, or a latency that is not measured.
     """
     latency = latency or _known_cost(cost) == "latency_ms"
-    table = _table(models, latency)
+    table = completed(models) if isinstance(models, pd.DataFrame) else _measured(models, latency)
     if table.empty or table["accuracy"].isna().all():
         raise ValueError(
             "a trade-off needs models whose accuracy is known: members of the zoo, checkpoints of "
@@ -142,13 +146,15 @@ def _known_cost(cost: str) -> str:
     return cost
 
 
-def _table(models: Any, latency: bool) -> pd.DataFrame:
-    if isinstance(models, pd.DataFrame):
-        return models
-    if isinstance(models, str) and models == "zoo":
-        return trained_zoo(latency=latency)
-    if models is None or (isinstance(models, str) and models == "published"):
-        table = published().query("image_px == accuracy_px")
-        return table if models else pd.concat([table, trained_zoo()], ignore_index=True)
+def _measured(models: Any, latency: bool) -> pd.DataFrame:
+    if isinstance(models, str) and models == "published" and latency:
+        raise ValueError(
+            "latencies of named models or of the zoo can be measured; got 'published', whose 123 would take long. "
+            "Name some: tradeoff(['timm/resnet50.a1_in1k', 'timm/vit_small_patch16_224.augreg_in1k'], latency=True)."
+        )
+    if models is None or (isinstance(models, str) and models in ("published", "zoo")):
+        parts = [] if models == "zoo" else [published().query("image_px == accuracy_px")]
+        parts += [] if models == "published" else [trained_zoo(latency=True)]
+        return pd.concat(parts, ignore_index=True)
     several = list(models) if isinstance(models, list | tuple) else [models]
     return measured(several, latency=latency)

@@ -11,9 +11,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator, PercentFormatter
+from numpy.typing import NDArray
 
 from vizlib.measure.checkpoints import COSTS, front
-from vizlib.show.labels import place
+from vizlib.show.labels import place, unique
 
 # Okabe, Ito 2008: told apart by the colour-blind too; the shapes tell the same without colours.
 FAMILIES = {
@@ -52,25 +53,37 @@ def scatter(table: pd.DataFrame, cost: str, ax: Axes) -> None:
 
 
 def names(table: pd.DataFrame, cost: str, ax: Axes) -> None:
-    """Names beside the points of `scatter`, as many as fit without covering one another; those on a front first.
+    """Names beside the points of `scatter`, as many as fit without covering anything; those on a front first.
 
-    They are placed in the pixels of the axes as they are now: call it when the layout is settled.
+    A name on a front that finds no room at its mark stands away from it, with a line between the two. They are placed
+    in the pixels of the axes as they are now: call it when the layout is settled.
     """
     rows = table.reset_index(drop=True)
-    order = dict.fromkeys([*front(_alone(rows), cost).index, *front(rows, cost).index, *rows.index])
+    best = [front(_alone(rows), cost), front(rows, cost)]
+    fronts = dict.fromkeys([*best[0].index, *best[1].index])
     size = 6.5 if len(rows) > 20 else 8.5
     style: dict[str, Any] = {"fontsize": size, "color": "0.15", "zorder": 4, "path_effects": [HALO]}
-    points = ax.transData.transform(np.column_stack([rows[cost], 100 * rows["accuracy"]]))
-    texts = [ax.text(0, 0, short(name), **style) for name in rows["model"]]
+    points = _pixels(ax, rows, cost)
+    texts = [ax.text(0, 0, name, **style) for name in unique(rows["model"])]
     sizes = np.array([text.get_window_extent().size for text in texts])
-    placed = place(points, sizes, ax.bbox.extents, list(order))
+    placed = place(
+        points,
+        sizes,
+        ax.bbox.extents,
+        list(dict.fromkeys([*fronts, *rows.index])),
+        lines=np.vstack([_stairs(_pixels(ax, part, cost)) for part in best]),
+        important=len(fronts),
+    )
     inverse = ax.transData.inverted()
     for i, text in enumerate(texts):
-        if i in placed:
-            x, y = inverse.transform(placed[i])
-            text.set_position((x, y))
-        else:
+        if i not in placed:
             text.remove()
+            continue
+        corner = np.array(placed[i][:2])
+        text.set_position(inverse.transform(corner))
+        if placed[i].leader:
+            ends = inverse.transform([points[i], np.clip(points[i], corner, corner + sizes[i])])
+            ax.plot(*ends.T, color="0.6", lw=0.6, zorder=1.5, scalex=False, scaley=False)
 
 
 def figure(table: pd.DataFrame, cost: str = "gmacs") -> Figure:
@@ -99,9 +112,16 @@ def figure(table: pd.DataFrame, cost: str = "gmacs") -> Figure:
     return plot
 
 
-def short(model: str) -> str:
-    """A model's name without where it comes from and without its tag."""
-    return model.partition("/")[2].partition(".")[0] if "/" in model else model.partition(".")[0]
+def _pixels(ax: Axes, rows: pd.DataFrame, cost: str) -> NDArray:
+    return np.asarray(ax.transData.transform(np.column_stack([rows[cost], 100 * rows["accuracy"]])))
+
+
+def _stairs(corners: NDArray) -> NDArray:
+    """The lines of a front through corners (n, 2), across and then up: (2n - 2, 4) left, bottom, right, top."""
+    start, end = corners[:-1], corners[1:]
+    across = np.column_stack([start, end[:, 0], start[:, 1]])
+    up = np.column_stack([end[:, 0], start[:, 1], end])
+    return np.vstack([across, up])
 
 
 def _marks(ax: Axes, group: pd.DataFrame, cost: str, colour: str, shape: str) -> None:
@@ -124,7 +144,8 @@ def _axes(ax: Axes, costs: pd.Series) -> None:
     ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)) if wide else MaxNLocator(6, steps=(1, 2, 5)))
     ax.xaxis.set_minor_locator(NullLocator())
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: amount(value)))
-    ax.yaxis.set_major_formatter(PercentFormatter(decimals=0))
+    ax.yaxis.set_major_locator(MaxNLocator(8, steps=(1, 2, 5, 10)))
+    ax.yaxis.set_major_formatter(PercentFormatter())
     ax.margins(y=0.06)
     ax.grid(color="0.92", lw=0.7)
     ax.set_axisbelow(True)

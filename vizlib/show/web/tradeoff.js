@@ -4,6 +4,7 @@ import { amount } from "./tradeoff_geometry.js";
 import { drawPlot } from "./tradeoff_plot.js";
 
 const percent = (share) => `${(100 * share).toFixed(2)} %`;
+const COVERED = 6; // pixels between marks that lie on one another
 const UNITS = { gmacs: "GMACs", params: "parameters", memory_mb: "MB", latency_ms: "ms" };
 
 const costsOf = (row) =>
@@ -67,31 +68,36 @@ function controlsOf(state, choice, changed) {
   return element("div", { class: "vl-controls" }, element("label", {}, "cost ", costs), ...boxes, ...more);
 }
 
-// A plot of one data set with its pointer and keys; `tell(row)` previews, `choose(row)` opens the details.
+// A plot of one data set with its pointer and keys; `tell(row)` previews, `choose(row)` opens the details, of no row
+// closes them.
 function plotOf(dataset, state, choice, tell, choose) {
   const label = `accuracy against cost on ${dataset}; arrow keys walk along the models, Enter shows one`;
   const target = document.createElementNS("http://www.w3.org/2000/svg", "svg");
   for (const [name, value] of Object.entries({ tabindex: 0, role: "group", "aria-label": label })) target.setAttribute(name, value);
   const tip = element("div", { class: "vl-tip", hidden: "" });
+  const figure = element("figure", { class: "vl-plot" }, element("figcaption", {}, dataset), target, tip);
   let placed = [], current = -1;
+  const apart = (a, b) => Math.hypot(a[0] - b[0], a[1] - b[1]);
+  const covered = (i) => placed.filter((other, j) => j !== i && apart(other.point, placed[i].point) < COVERED);
   const show = (i) => {
     current = i;
     tip.hidden = i < 0;
     for (const mark of target.querySelectorAll(".vl-mark")) mark.classList.toggle("vl-current", mark.dataset.model === placed[i]?.row.model);
     if (i < 0) return;
     const { row, point: [x, y] } = placed[i], box = target.getBoundingClientRect();
-    tip.replaceChildren(element("b", {}, row.short), element("br"), `${percent(row.accuracy)} · ${costsOf(row).join(" · ")}`);
+    tip.replaceChildren(element("b", {}, row.model), element("br"), `${percent(row.accuracy)} · ${costsOf(row).join(" · ")}`);
+    for (const under of covered(i)) tip.append(element("br"), `also here: ${under.row.model}, ${percent(under.row.accuracy)}`);
     tip.style.cssText = x < box.width / 2 ? `left:${x + 12}px;top:${y + 8}px` : `right:${box.width - x + 12}px;top:${y + 8}px`;
     tell(row);
   };
   target.addEventListener("pointermove", (event) => {
     const box = target.getBoundingClientRect();
-    const far = placed.map(({ point }) => Math.hypot(point[0] - event.clientX + box.left, point[1] - event.clientY + box.top));
+    const far = placed.map(({ point }) => apart(point, [event.clientX - box.left, event.clientY - box.top]));
     const nearest = far.indexOf(Math.min(...far));
     show(far[nearest] < 16 ? nearest : -1);
   });
   target.addEventListener("pointerleave", () => show(-1));
-  target.addEventListener("click", () => current >= 0 && choose(placed[current].row));
+  target.addEventListener("click", () => choose(placed[current]?.row));
   target.addEventListener("keydown", (event) => {
     const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
     if (step) show(Math.min(Math.max(current + step, 0), placed.length - 1));
@@ -103,11 +109,14 @@ function plotOf(dataset, state, choice, tell, choose) {
   const draw = () => {
     const rows = state.rows.filter((row) => row.dataset === dataset && row[choice.cost] !== null
       && choice.families.has(row.family) && !(choice.alone && row.more_data));
-    placed = drawPlot(target, rows, choice.cost, state.costs[choice.cost], state.families);
+    const known = state.rows.some((row) => row.dataset === dataset && row[choice.cost] !== null);
+    const title = known ? state.costs[choice.cost] : state.unmeasured;
+    figure.classList.toggle("vl-empty", !rows.length);
+    placed = drawPlot(target, rows, choice.cost, title, state.families);
     show(-1);
   };
   new ResizeObserver(draw).observe(target);
-  return { element: element("figure", { class: "vl-plot" }, element("figcaption", {}, dataset), target, tip), draw };
+  return { element: figure, draw };
 }
 
 // Builds the whole into `root`. `open(model)`, where given, opens a model in the explorer.
@@ -116,7 +125,7 @@ export function mountTradeoff(root, state, open) {
   const choice = { cost: state.cost, families: new Set(state.present), alone: false };
   const details = element("aside", { class: "vl-details", "aria-live": "polite" }, state.hint);
   const spoken = element("div", { class: "vl-speak", "aria-live": "polite" });
-  const choose = (row) => details.replaceChildren(...detailsOf(row, open));
+  const choose = (row) => details.replaceChildren(...(row ? detailsOf(row, open) : [state.hint]));
   const tell = (row) => (spoken.textContent = summaryOf(row));
   const plots = state.datasets.map((dataset) => plotOf(dataset, state, choice, tell, choose));
   const changed = (change) => {
@@ -125,5 +134,6 @@ export function mountTradeoff(root, state, open) {
   };
   const legend = element("p", { class: "vl-soft" }, state.legend);
   const area = root.querySelector("[data-plots]") ?? root;
-  area.append(controlsOf(state, choice, changed), ...plots.map((plot) => plot.element), legend, details, spoken);
+  const left = element("div", {}, ...plots.map((plot) => plot.element), legend);
+  area.append(element("div", { class: "vl-wide" }, controlsOf(state, choice, changed), element("div", { class: "vl-beside" }, left, details)), spoken);
 }

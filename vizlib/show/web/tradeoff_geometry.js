@@ -37,20 +37,45 @@ export function front(rows, cost) {
 const SIDES = [[0, 1], [1, 1], [0.5, 1], [0, 0.5], [1, 0.5], [0, 0], [1, 0], [0.5, 0]];
 const overlap = (a, b) => a[0] < b[2] && b[0] < a[2] && a[1] < b[3] && b[1] < a[3];
 
-// Upper left corners of the labels that fit: within the bounds, off every point and off the labels before them.
-export function placeLabels(points, sizes, bounds, order, radius) {
-  const taken = points.map(([x, y]) => [x - radius, y - radius, x + radius, y + radius]);
+const BESIDE = 1.2, AWAY = [4, 7, 10]; // distances from a point, in radii of its mark
+
+// The lines of a front through corners, across and then up, as boxes.
+export function stairs(corners) {
+  return corners.slice(1).flatMap(([x, y], i) => {
+    const [fromX, fromY] = corners[i];
+    return [[fromX, fromY - 1, x, fromY + 1], [x - 1, Math.min(y, fromY), x + 1, Math.max(y, fromY)]];
+  });
+}
+
+// The point of a box that is nearest to a point.
+export const nearest = ([x, y], box) => [Math.min(Math.max(x, box[0]), box[2]), Math.min(Math.max(y, box[1]), box[3])];
+
+// The line from a mark's edge to a label, as small boxes.
+function leaderOf(point, box, radius) {
+  const end = nearest(point, box), length = Math.hypot(end[0] - point[0], end[1] - point[1]);
+  const at = (share) => point.map((v, axis) => v + (end[axis] - v) * share);
+  const first = (1.5 * radius) / length;
+  return Array.from({ length: 12 }, (_, i) => at(first + ((1 - first) * i) / 12)).map(([x, y]) => [x - 0.5, y - 0.5, x + 0.5, y + 0.5]);
+}
+
+// Where the labels that fit stand: the box, and the line to a label that is away from its mark, as the first
+// `important` of `order` may be. Within the bounds, off every point, every line and the labels before.
+export function placeLabels(points, sizes, bounds, order, { radius, lines, important }) {
+  const taken = [...points.map(([x, y]) => [x - radius, y - radius, x + radius, y + radius]), ...lines];
   const placed = new Map();
-  for (const i of order) {
-    for (const hang of SIDES) {
-      const corner = points[i].map((v, axis) => v - hang[axis] * sizes[i][axis] + (0.5 - hang[axis]) * 2.4 * radius);
-      const box = [...corner, corner[0] + sizes[i][0], corner[1] + sizes[i][1]];
-      const fits = box[0] >= bounds[0] && box[1] >= bounds[1] && box[2] <= bounds[2] && box[3] <= bounds[3];
-      if (!fits || taken.some((other) => overlap(box, other))) continue;
-      taken.push(box);
-      placed.set(i, corner);
-      break;
+  order.forEach((i, rank) => {
+    for (const distance of rank < important ? [BESIDE, ...AWAY] : [BESIDE]) {
+      for (const hang of SIDES) {
+        const corner = points[i].map((v, axis) => v - hang[axis] * sizes[i][axis] + (0.5 - hang[axis]) * 2 * distance * radius);
+        const box = [...corner, corner[0] + sizes[i][0], corner[1] + sizes[i][1]];
+        if (box[0] < bounds[0] || box[1] < bounds[1] || box[2] > bounds[2] || box[3] > bounds[3]) continue;
+        const leader = distance > BESIDE ? leaderOf(points[i], box, radius) : [];
+        if ([box, ...leader].some((part) => taken.some((other) => overlap(part, other)))) continue;
+        taken.push(box, ...leader);
+        placed.set(i, { box, leader: leader.length > 0 });
+        return;
+      }
     }
-  }
+  });
   return placed;
 }

@@ -1,5 +1,5 @@
 // One plot of accuracy against cost as SVG: axes, fronts, marks, names. Drawn anew whenever a choice changes.
-import { amount, evenTicks, front, logTicks, placeLabels } from "./tradeoff_geometry.js";
+import { amount, evenTicks, front, logTicks, nearest, placeLabels, stairs } from "./tradeoff_geometry.js";
 
 const MARGIN = { left: 54, right: 16, top: 14, bottom: 44 };
 const RADIUS = 5, TEXT = 11;
@@ -46,8 +46,9 @@ function drawAxes(area, at, title) {
   area.append(svg("text", { x: middle, y: at.bottom + 36, "text-anchor": "middle", class: "vl-title" }, title));
 }
 
-function drawFront(area, rows, cost, at, style) {
-  const corners = front(rows, cost).map((row) => [at.across(row[cost]), at.up(row.accuracy)]);
+const cornersOf = (rows, cost, at) => front(rows, cost).map((row) => [at.across(row[cost]), at.up(row.accuracy)]);
+
+function drawFront(area, corners, style) {
   if (corners.length < 2) return;
   const path = corners.map(([x, y], i) => (i ? `H${x}V${y}` : `M${x},${y}`)).join("");
   area.append(svg("path", { d: path, class: `vl-front ${style}` }));
@@ -60,18 +61,22 @@ function drawMark(area, row, x, y, at, [colour, shape]) {
   area.append(made);
 }
 
-function drawNames(area, rows, points, cost, at) {
+function drawNames(area, rows, points, cost, at, fronts) {
   const texts = rows.map((row) => svg("text", { class: "vl-name" }, row.short));
   area.append(...texts);
   const sizes = texts.map((text) => [text.getComputedTextLength(), TEXT]);
-  const best = [...front(rows.filter((row) => !row.more_data), cost), ...front(rows, cost), ...rows];
-  const order = [...new Set(best)].map((row) => rows.indexOf(row));
-  const placed = placeLabels(points, sizes, [at.left, at.top - 8, at.right, at.bottom], order, RADIUS);
+  const best = new Set([...front(rows.filter((row) => !row.more_data), cost), ...front(rows, cost)]);
+  const order = [...new Set([...best, ...rows])].map((row) => rows.indexOf(row));
+  const placed = placeLabels(points, sizes, [at.left, at.top - 8, at.right, at.bottom], order,
+    { radius: RADIUS, lines: fronts.flatMap(stairs), important: best.size });
   texts.forEach((text, i) => {
     if (!placed.has(i)) return text.remove();
-    const [x, y] = placed.get(i);
-    text.setAttribute("x", x);
-    text.setAttribute("y", y + TEXT - 2);
+    const { box, leader } = placed.get(i);
+    text.setAttribute("x", box[0]);
+    text.setAttribute("y", box[1] + TEXT - 2);
+    if (!leader) return;
+    const [x, y] = nearest(points[i], box);
+    area.prepend(svg("line", { x1: points[i][0], y1: points[i][1], x2: x, y2: y, class: "vl-leader" }));
   });
 }
 
@@ -80,15 +85,20 @@ export function drawPlot(target, rows, cost, title, families) {
   const { width, height } = target.getBoundingClientRect();
   target.replaceChildren();
   target.setAttribute("viewBox", `0 0 ${width} ${height}`);
-  if (!rows.length || !width) return [];
+  if (!width) return [];
+  if (!rows.length) {
+    target.append(svg("text", { x: width / 2, y: height / 2, "text-anchor": "middle" }, `nothing to show: ${title}`));
+    return [];
+  }
   const ordered = [...rows].sort((a, b) => a[cost] - b[cost]);
   const at = scalesOf(ordered, cost, width, height);
   drawAxes(target, at, title);
   const own = ordered.filter((row) => !row.more_data);
-  if (own.length < ordered.length) drawFront(target, ordered, cost, at, "vl-all");
-  drawFront(target, own, cost, at, "");
+  const fronts = [cornersOf(own, cost, at), cornersOf(ordered, cost, at)];
+  if (own.length < ordered.length) drawFront(target, fronts[1], "vl-all");
+  drawFront(target, fronts[0], "");
   const points = ordered.map((row) => [at.across(row[cost]), at.up(row.accuracy)]);
   ordered.forEach((row, i) => drawMark(target, row, ...points[i], at, families[row.family] ?? families.other));
-  drawNames(target, ordered, points, cost, at);
+  drawNames(target, ordered, points, cost, at, fronts);
   return ordered.map((row, i) => ({ row, point: points[i] }));
 }
