@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from typing import Literal
 
 import pandas as pd
 import torch
@@ -14,8 +15,10 @@ from vizlib.measure.cost import macs, params_of
 from vizlib.models.architectures.registry import architectures, build
 from vizlib.types import Classifier
 
-TIMM = "data/imagenet_top1.csv: timm results table, August 2026"
+TIMM = "data/imagenet_top1.csv: timm repository, results table for ImageNet-1k, snapshot of August 2026"
 COUNTED = "counted here from shapes: data/costs.csv"
+SPEED = "for the speeds no machine is named, they are not checkable here: notebook 10b measures their ratio on yours"
+Verdict = Literal["holds", "holds in part", "off", "wrong", "not checkable"]
 
 
 @dataclass(frozen=True)
@@ -25,12 +28,16 @@ class Finding:
     Attributes:
         found: what was measured or published, in words and numbers.
         source: where these come from: the function that counted, the table, or the paper.
-        verdict: begins with "holds", "off", "wrong" or "not checkable here".
+        verdict: "holds"; "holds in part" where one of its numbers does, or under a condition that it leaves out;
+            "off" where a number is another by more than rounding, "wrong" where it belongs to something else or
+            the opposite is so; "not checkable".
+        reason: why, in words that follow from what was found.
     """
 
     found: str
     source: str
-    verdict: str
+    verdict: Verdict
+    reason: str
 
 
 @dataclass(frozen=True)

@@ -27,8 +27,9 @@ def relative_positions() -> Finding:
         f"what two tokens at a given displacement get from their places alone varies by {swin:.0e} over a window of "
         "Swin, "
         f"and by {vit:.2f} over the grid of zoo/vit (in units of its own deviation)",
-        "claims.mechanism.position_spread; Liu et al. 2021, arXiv 2103.14030, equation 4",
-        "holds for the position term; the network as a whole is not invariant: windows, patches and borders stay where "
+        "counted here: vizlib.measure.claims.mechanism.position_spread; Liu et al. 2021, arXiv 2103.14030, equation 4",
+        "holds",
+        "for the position term; the network as a whole is not invariant: windows, patches and borders stay where "
         "they are when the image moves",
     )
 
@@ -42,7 +43,8 @@ def convit_gates() -> Finding:
         "last "
         f"{len(gated) - sum(gated)} never had one. A gate begins at {start:.2f} for the position",
         "timm's convit_tiny, built here; d'Ascoli et al. 2021, arXiv 2103.10697",
-        "off: there are two, not four, such layers, by design and not by training; where the gates went must be read "
+        "off",
+        "there are two, not four, such layers, by design and not by training; where the gates went must be read "
         "from trained weights: vl.trace(clf, photo).gates",
     )
 
@@ -60,8 +62,9 @@ def scaling() -> Finding:
         f"a step of φ multiplies the operations by {grows[0]:.2f}, with the paper's α^φ, β^φ, γ^φ by {grows[1]:.2f}; "
         "at "
         f"φ = 0 the formula gives {begins[0]} times the depth and {begins[1]} times the width in place of 1",
-        "claims.corrected.compound_scale; Tan, Le 2019, arXiv 1905.11946, equation 3",
-        "wrong: the coefficients are the bases of the powers, not factors in front of others",
+        "counted here: vizlib.measure.claims.corrected.compound_scale; Tan, Le 2019, arXiv 1905.11946, equation 3",
+        "wrong",
+        "the coefficients are the bases of the powers, not factors in front of others",
     )
 
 
@@ -76,9 +79,10 @@ def global_from_the_start() -> Finding:
         f"a cell in the middle of the last layer of zoo/resnet depends on {seen:.0%} of the pixels; in the first "
         "layer of "
         f"zoo/vit {reach:.0%} of the weights between tokens are above zero. How far they reach is another question: "
-        "measure.heads gives the distance",
-        "measure.receptive_field; vl.trace",
-        "off: a deep CNN sees the whole image in its last layers; right is that attention can from the first",
+        "vl.heads gives the distance",
+        "counted here: vizlib.measure.receptive_field, vizlib.capture.trace",
+        "off",
+        "a deep CNN sees the whole image in its last layers; right is that attention can from the first",
     )
 
 
@@ -87,8 +91,9 @@ def enhanced_gradcam() -> Finding:
     return Finding(
         f"for two classes the map of the code shown differs by {moved:.0%} of its size; Chefer's relevance, which uses "
         f"the gradient, by {of:.0%}",
-        "claims.mechanism.heatmap_moves; Chefer et al. 2021, arXiv 2103.15679",
-        "wrong: the gradient is computed and not used; the map is class-blind and no Grad-CAM",
+        "counted here: vizlib.measure.claims.mechanism.heatmap_moves; Chefer et al. 2021, arXiv 2103.15679",
+        "wrong",
+        "the gradient is computed and not used; the map is class-blind and no Grad-CAM",
     )
 
 
@@ -99,9 +104,10 @@ def gates() -> Finding:
     return Finding(
         f"with equal weights the code shown and timm's squeeze and excitation {'agree' if same else 'differ'}; CBAM "
         f"as built here is {' then '.join(order)}, the second with a kernel of {kernel[0]} × {kernel[1]}",
-        "claims.mechanism.channel_attention_differs; Hu et al. 2017, arXiv 1709.01507; Woo et al. 2018, "
-        "arXiv 1807.06521",
-        "holds; the code that is called CBAM is its spatial half alone, and CBAM's channel half also pools by maximum",
+        "counted here: vizlib.measure.claims.mechanism.channel_attention_differs; Hu et al. 2017, arXiv 1709.01507; "
+        "Woo et al. 2018, arXiv 1807.06521",
+        "holds",
+        "and the code that is called CBAM is its spatial half alone, and CBAM's channel half also pools by maximum",
     )
 
 

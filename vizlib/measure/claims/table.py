@@ -20,12 +20,12 @@ CLAIMS: tuple[Claim, ...] = tuple(
 
 
 def check(claims: tuple[Claim, ...] = CLAIMS) -> pd.DataFrame:
-    """Every claim looked into now: `id`, `claim`, `found`, `source`, `verdict`; a minute or two for all."""
+    """Every claim looked into now: `id`, `claim`, `found`, `source`, `verdict`, `reason`; a minute or two for all."""
     rows = []
     for claim in tqdm(claims, desc="claims", disable=None, leave=False):
         finding = claim.check()
-        rows.append((claim.id, claim.text, finding.found, finding.source, finding.verdict))
-    return pd.DataFrame(rows, columns=["id", "claim", "found", "source", "verdict"])
+        rows.append((claim.id, claim.text, finding.found, finding.source, finding.verdict, finding.reason))
+    return pd.DataFrame(rows, columns=["id", "claim", "found", "source", "verdict", "reason"])
 
 
 def claims() -> pd.DataFrame:
