@@ -165,8 +165,8 @@ def compressed(
         ValueError: an unknown way, or labels that the model does not have.
     """
     chosen = ways if isinstance(ways, dict) else {way: _known(way) for way in ways}
-    seen_x = clf.prepare(_mixed(FIXING, 64, seed=1) if seen is None else seen)
-    x, labels = _labelled(clf, data, most)
+    seen_x = ranges_from(clf, seen)
+    x, labels = measured_on(clf, data, most)
     images = clf.prepare(_right_first(clf) if photos is None else photos)
     made, reasons = {WHOLE: clf}, {}
     for name, way in _bar(chosen.items(), "compress"):
@@ -215,8 +215,13 @@ def _right_first(clf: Classifier) -> list[Any]:
     return [photo for _, photo in sorted(zip(right, photos, strict=True), key=lambda pair: not pair[0])]
 
 
-def _labelled(clf: Classifier, data: Any, most: int) -> tuple[Tensor, Tensor | None]:
-    """Photographs (n, c, h, w) and their classes (n,), None where there are no labels."""
+def ranges_from(clf: Classifier, seen: Any) -> Tensor:
+    """Photographs (n, c, h, w) that fix ranges, choose heads and train; default: samples and rendered ones."""
+    return clf.prepare(_mixed(FIXING, 64, seed=1) if seen is None else seen)
+
+
+def measured_on(clf: Classifier, data: Any, most: int) -> tuple[Tensor, Tensor | None]:
+    """Photographs (n, c, h, w) and their classes (n,); without data others than those of `ranges_from`, and None."""
     if data is None:
         return clf.prepare(_mixed(MEASURED, 200)), None
     source = source_of(validation(data))
