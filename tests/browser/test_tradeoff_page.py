@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pandas as pd
 import pytest
 
 from vizlib.measure.checkpoints import front, published
@@ -59,6 +60,57 @@ def test_pointer_and_click_tell_about_a_mark(plot: Page) -> None:
     assert 'vl.explorer("timm/eva02_large_patch14_448' in details.locator("code").text_content()
     details.locator("button").click()
     plot.wait_for_function("() => document.querySelector('.vl-details button').textContent === 'copied'")
+
+
+def test_details_stay_in_view_beside_either_plot(page: Page, tmp_path: Path) -> None:
+    """At the size of a laptop's window, and on a phone."""
+    second = TABLE.head(9).assign(dataset="another", latency_ms=2.0)
+    file = tmp_path / "two.html"
+    file.write_text(tradeoff_page(pd.concat([TABLE, second], ignore_index=True), "gmacs"), "utf-8")
+    page.goto(file.as_uri())
+    for width, height in ((1400, 900), (390, 800)):
+        page.set_viewport_size({"width": width, "height": height})
+        for number in (0, 1):
+            mark = page.locator(".vl-plot").nth(number).locator(".vl-mark path").last
+            mark.evaluate("mark => mark.scrollIntoView({ block: 'start' }) || scrollBy(0, -60)")
+            mark.dispatch_event(
+                "pointermove",
+                mark.evaluate(
+                    "mark => { const b = mark.getBoundingClientRect(); return "
+                    "{ clientX: b.x + b.width / 2, clientY: b.y + b.height / 2, bubbles: true }; }"
+                ),
+            )
+            mark.dispatch_event("click")
+            model = page.locator(".vl-plot").nth(number).locator(".vl-mark").last.get_attribute("data-model")
+            assert page.locator(".vl-details h3").text_content() == model
+            box = page.locator(".vl-details").bounding_box()
+            assert box["y"] >= 0
+            assert box["y"] + box["height"] <= height
+    page.get_by_role("combobox").select_option("latency_ms")
+    assert "not measured" in page.locator(".vl-plot").first.text_content()
+    assert page.locator(".vl-plot").first.bounding_box()["height"] < 120
+
+
+def test_names_are_unique_and_no_front_strikes_through_them(plot: Page) -> None:
+    names = plot.locator(".vl-name").all_text_contents()
+    assert len(set(names)) == len(names)
+    struck = plot.evaluate("""() => [...document.querySelectorAll('.vl-front')].flatMap((line) => {
+        const at = (v) => line.getPointAtLength(v), end = line.getTotalLength(), steps = Math.ceil(end / 2);
+        const points = Array.from({ length: steps }, (_, i) => at((i * end) / steps));
+        return [...document.querySelectorAll('.vl-name')].filter((text) => {
+            const x = +text.getAttribute('x'), y = +text.getAttribute('y'), right = x + text.getComputedTextLength();
+            return points.some((p) => p.x > x + 1 && p.x < right - 1 && p.y > y - 8 && p.y < y + 1);
+        }).map((text) => text.textContent); })""")
+    assert struck == []
+
+
+def test_the_pointer_names_all_marks_that_lie_on_one_another(plot: Page) -> None:
+    mark = plot.locator('[data-model="timm/convnext_base.fb_in1k"] path')
+    box = mark.bounding_box()
+    plot.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    tip = plot.locator(".vl-tip:visible").text_content()
+    assert "timm/swin_base_patch4_window7_224.ms_in1k" in tip
+    assert "timm/convnext_base.fb_in1k" in tip
 
 
 def test_keys_walk_from_the_cheapest(plot: Page) -> None:

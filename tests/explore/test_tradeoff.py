@@ -10,9 +10,11 @@ import tiny
 from PIL import Image
 
 from vizlib import cli
-from vizlib.explore.chooser import chooser
+from vizlib.explore.chooser import CHOICES, chooser
 from vizlib.explore.tradeoff import tradeoff
 from vizlib.measure.checkpoints import front
+from vizlib.measure.checkpoints import published as read_published
+from vizlib.show.tradeoff import tradeoff_page, tradeoff_state
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +50,40 @@ def test_latency_is_measured_for_named_models() -> None:
     assert found.table["latency_ms"].between(0, 1e5).all()
     with pytest.raises(ValueError, match="no value there"):
         tradeoff(found.table.assign(latency_ms=float("nan")), cost="latency_ms")
+
+
+def test_a_latency_that_would_take_long_is_refused_before_anything_is_measured(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("vizlib.explore.tradeoff.measured", None)
+    for asked in ({"cost": "latency_ms"}, {"latency": True}):
+        with pytest.raises(ValueError, match="whose 123 would take long"):
+            tradeoff("published", **asked)  # type: ignore[arg-type]
+
+
+def test_all_together_are_drawn_against_the_latency_of_those_that_have_one(
+    published: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def zoo(*, latency: bool) -> pd.DataFrame:
+        asked.append(latency)
+        return published.head(2).assign(dataset="small", latency_ms=[1.0, 2.0])
+
+    monkeypatch.setattr("vizlib.explore.tradeoff.trained_zoo", zoo)
+    found = tradeoff(cost="latency_ms")
+    assert asked == [True]
+    assert len(found.figure().axes) == 1
+    assert "latency_ms" in tradeoff_state(tradeoff().table, "gmacs", "")["costs"]
+
+
+def test_a_table_of_yours_needs_few_columns() -> None:
+    own = pd.DataFrame({"model": ["mine", "yours"], "accuracy": [0.7, 0.9], "params": [1e6, 9e6]})
+    found = tradeoff(own, cost="params")
+    assert len(found.figure().axes) == 1
+    assert "mine" in tradeoff_page(found.table, "params")
+    with pytest.raises(ValueError, match="model and accuracy not found among its columns: x"):
+        tradeoff(pd.DataFrame({"x": [1]}))
 
 
 def test_a_click_opens_the_explorer_or_says_why_not(published: pd.DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,9 +123,43 @@ def test_the_chooser_says_what_each_limit_left(published: pd.DataFrame) -> None:
     assert "Loosen a limit" in panel.answer.value
 
 
+def test_the_chooser_asks_for_the_device_and_the_photographs_and_tells_the_path() -> None:
+    panel = chooser()
+    panel.limits["device"].value = "phone"
+    panel.limits["photographs"].value = 1000
+    assert panel.chosen is not None
+    assert panel.chosen.rows["more_data"].all()
+    for said in ("for a phone: gmacs at most 2.1", "few photographs to learn from (1,000", "articles advise a hybrid"):
+        assert said in panel.answer.value
+
+
+def test_the_chooser_says_what_it_measures(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+    panel = chooser()
+    monkeypatch.setattr("vizlib.measure.latency.model_ms", lambda *_: seen.append(panel.answer.value) or 10.0)
+    panel.limits["latency_ms"].value = 20
+    assert "Measuring on this machine: timing timm/mobilenetv3" in seen[0]
+    assert "latency_ms at most 20" in panel.answer.value
+
+
+def test_the_sizes_that_are_offered_are_priced_exactly() -> None:
+    costs = read_published()
+    own = costs[costs["image_px"] == costs["accuracy_px"]]
+    for label, size in CHOICES["resolution"][1:]:
+        smaller = own[own["accuracy_px"] < size]["model"]
+        priced = costs[costs["image_px"] == size]["model"]
+        built_for_one_size = {"timm/efficientformer_l1.snap_dist_in1k", "timm/crossvit_small_240.in1k"}
+        assert set(smaller) - set(priced) == built_for_one_size, label
+
+
 def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["choose", "--gmacs", "1", "--params", "10e6", "--alone"]) == 0
     assert "gmacs at most 1" in capsys.readouterr().out
+    assert cli.main(["choose", "--params", "10M", "--device", "phone", "--photographs", "3k"]) == 0
+    assert "params at most 1e+07" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        cli.main(["choose", "--gmacs", "5G"])
+    assert "a number in 10⁹ multiply-accumulates is needed; got '5G'" in capsys.readouterr().err
     assert cli.main(["choose", "--accuracy", "82"]) == 2
     assert "pass 0.82" in capsys.readouterr().err
     out = tmp_path / "x.html"

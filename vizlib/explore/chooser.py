@@ -8,20 +8,23 @@ from typing import Any
 import ipywidgets as widgets
 import pandas as pd
 
-from vizlib.measure.checkpoints import COSTS
 from vizlib.measure.choose import Chosen, choose
 
 NONE = "no limit"
 QUESTIONS = {
+    "device": "Where will it run?",
+    "photographs": "How many labelled photographs of your own are there to fine-tune on?",
     "accuracy": "How often must it be right, at least? (top-1 on ImageNet-1k)",
     "gmacs": "How many multiply-accumulates may an image cost?",
     "params": "How many parameters may it have? (4 bytes each on disk)",
     "memory_mb": "How much memory may one forward take?",
     "resolution": "How large must the photograph be seen?",
-    "latency_ms": "How long may one image take on this machine? (measured: a minute or two)",
+    "latency_ms": "How long may one image take on this machine? (measured: half a minute)",
 }
 # The widgets know no None: 0 stands for no limit.
-CHOICES: dict[str, list[tuple[str, float]]] = {
+CHOICES: dict[str, list[tuple[str, Any]]] = {
+    "device": [("here, or no matter", 0), ("on a phone or an edge board", "phone"), ("on a server", "server")],
+    "photographs": [("no matter", 0), *((f"{v:,}", v) for v in (100, 1000, 10_000, 100_000, 1_000_000))],
     "accuracy": [(NONE, 0), *((f"{v} %", v / 100) for v in (70, 74, 78, 80, 82, 84, 86, 88, 90))],
     "gmacs": [*((f"{v:g} G", v) for v in (0.3, 0.5, 1, 2, 5, 10, 20, 50, 100)), (NONE, 0)],
     "params": [*((f"{v} M", v * 1e6) for v in (2, 5, 10, 20, 30, 50, 100, 200)), (NONE, 0)],
@@ -64,15 +67,23 @@ class Chooser(widgets.VBox):
 
     def _changed(self, _change: Any) -> None:
         limits = {name: control.value or None for name, control in self.limits.items()}
-        if limits["latency_ms"] is not None:
-            self.answer.value = '<div role="status">Measuring on this machine …</div>'
         try:
-            found = choose(**limits, more_data=self.more_data.value, first=self.first.value, table=self._table)
+            found = choose(
+                **limits,
+                more_data=self.more_data.value,
+                first=self.first.value,
+                table=self._table,
+                tell=self._tell,
+            )
         except ValueError as error:
             self.chosen = None
             self.answer.value = f'<div role="status">{escape(str(error))}</div>'
         else:
             self.chosen, self.answer.value = found, answer(found)
+
+    def _tell(self, text: str) -> None:
+        """What is being measured; the browser shows it while the kernel is busy."""
+        self.answer.value = f'<div role="status">Measuring on this machine: {escape(text)} …</div>'
 
 
 def chooser(table: pd.DataFrame | None = None) -> Chooser:
@@ -85,7 +96,7 @@ def chooser(table: pd.DataFrame | None = None) -> Chooser:
 
 
 def answer(chosen: Chosen) -> str:
-    """What `choose` found, as HTML: a bar per step, the best row and the line of code that opens it, ten rows."""
+    """What `choose` found, as HTML: a bar per step, the best row with the code that opens it, ten rows, advice."""
     whole = chosen.steps[0][1]
     bar = "display:inline-block;height:9px;border-radius:2px;background:#0072B2;width"
     steps = "".join(
@@ -96,9 +107,13 @@ def answer(chosen: Chosen) -> str:
     )
     best = chosen.best
     code = f'vl.load("{best["model"]}")'
-    shown = ["model", "family", "accuracy", "image_px", *(c for c in COSTS if chosen.rows[c].notna().any())]
     formats = {"accuracy": "{:.2%}".format, "params": "{:,.0f}".format}
-    rows = chosen.rows[shown].head(10).to_html(index=False, border=0, formatters=formats, float_format="{:.4g}".format)
+    rows = (
+        chosen.rows[chosen.shown]
+        .head(10)
+        .to_html(index=False, border=0, formatters=formats, float_format="{:.4g}".format)
+    )
     notes = "".join(f"<p>{escape(note)}</p>" for note in chosen.notes)
+    advice = "".join(f"<li>{escape(line)}</li>" for line in chosen.advice)
     told = f"<p>Best: <b>{escape(best['model'])}</b> &nbsp; <code>{escape(code)}</code></p>"
-    return f"<table>{steps}</table>{told}{rows}{notes}"
+    return f"<table>{steps}</table>{told}{rows}{notes}<p>The same case in articles:</p><ul>{advice}</ul>"
