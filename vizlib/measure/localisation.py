@@ -32,8 +32,7 @@ def pointing_game(ask: Evaluation, *, tolerance: int = 0) -> Tensor:
     """
     must_count(0, tolerance=tolerance)
     masks, values = _grown(_masks(ask), tolerance).flatten(1), ask.maps.flatten(1)
-    most = values.amax(1, keepdim=True)
-    top = values >= most - 1e-6 * most.abs()  # scaling a flat map up leaves rounding errors
+    top = values == values.amax(1, keepdim=True)
     return (masks & top).sum(1) / top.sum(1)
 
 
