@@ -17,7 +17,7 @@ from vizlib.show.files import SHEETS, writable
 def add(parser: argparse.ArgumentParser) -> None:
     options.models_and_photos(parser)
     options.question(parser, ("gradcam", "rollout"))
-    cost = "18 images through the model a map, and 360 for each photograph, model and size of map"
+    cost = "20 images through the model a map, and 360 for each photograph, model and size of map"
     parser.add_argument("--trust", action="store_true", help=f"judge each map beside 19 random ones: {cost}")
     options.loading(parser)
     options.out(parser, "out/compare.html", "ends in .html, .png, .pdf, .svg, or .csv for the table alone")

@@ -143,7 +143,8 @@ def compare(
         hover_mb: megabytes of attention weights that the saved page may hold for hovering, in all; 0 for none.
             What does not fit is left out, the first layers first.
         trust: judge every map by insertion − deletion beside 19 random maps and a centre Gaussian, and print that
-            under its picture. Images through the model: 18 a map, and 360 for each photograph, model and size of map.
+            under its picture. Images through the model: about 20 a map, and 360 for each photograph, model and
+            size of map.
         options: of the methods (head, fusion, discard …), given to those that have them.
 
     Raises:

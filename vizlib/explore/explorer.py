@@ -100,9 +100,7 @@ class Explorer(widgets.VBox):
         self.discard = widgets.FloatSlider(
             min=0, max=0.9, step=0.1, description="discard", continuous_update=False, readout_format=".1f"
         )
-        tip = (
-            "insertion − deletion beside 19 random maps: 378 images through the model for the first map, then 18 a map"
-        )
+        tip = "insertion − deletion beside 19 random maps: 380 images through the model for the first map, then 20"
         self.trust = widgets.ToggleButton(value=False, description="trust", icon="balance-scale", tooltip=tip)
         self.cancel = widgets.Button(description="cancel", icon="stop", disabled=True)
         self.cancel.on_click(lambda _: self.stop())
