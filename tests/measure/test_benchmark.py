@@ -196,4 +196,6 @@ def test_drawings_hold_the_numbers(cnn, vit):
     assert ax.lines[0].get_ydata() == pytest.approx(found.score.mean(0).numpy(), abs=1e-6)
     assert len(ax.lines) == 3
     assert "lower is better" in ax.get_title()
-    assert "class-blind" in vl.plot.curves({"rollout": found}).get_legend().get_texts()[0].get_text()
+    blind = vl.plot.curves(vl.faithfulness(vit, x, "rollout", steps=2))
+    assert "class-blind: rollout" in blind.get_title()
+    assert "rollout (class-blind)" in blind.get_legend().get_texts()[0].get_text()

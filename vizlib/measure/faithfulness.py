@@ -225,7 +225,7 @@ def _in_words(
     beside = {name: float(m.value.mean()) for name, m in means.items()}
     verdict = sentence(what, found.value, row.unit, higher, beside, outcome, flat=flat, caveat=row.caveat)
     won = {name: outcome.get(name) is True for name in others}
-    return replace(found, references=means, beats=won, verdict=verdict)
+    return replace(found, references=means, beats=won, verdict=verdict, method=heat.method)
 
 
 def _standing(ask: Evaluation, make: Callable[[Tensor], Tensor]) -> Evaluation:
