@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vizlib.measure.baselines import Baseline, baseline_of
-from vizlib.measure.evaluation import Evaluation, must_count, ranks
+from vizlib.measure.evaluation import Evaluation, must_count, ranks, shares_of
 from vizlib.measure.imputation import impute
 
 
@@ -67,11 +67,7 @@ def road(
     """
     if order not in ("most", "least"):
         raise ValueError(f"ROAD takes away the 'most' or the 'least' important pixels first; got {order!r}. Name one.")
-    fraction = torch.as_tensor(shares, device=ask.x.device)
-    if fraction.ndim != 1 or not len(fraction) or not bool(((fraction > 0) & (fraction < 1)).all()):
-        raise ValueError(
-            f"ROAD needs a tuple of shares of the pixels between 0 and 1; got {shares}. Leave some pixels to fill from."
-        )
+    fraction = shares_of(shares).float().to(ask.x.device)
     places = ranks(ask.maps if order == "most" else -ask.maps, ask.seed)
     counts = (fraction * places[0].numel()).round().long()
     grain = noise * torch.randn(ask.x.shape[1:], generator=ask.generator()).to(ask.x)

@@ -81,6 +81,21 @@ def must_count(least: int, **given: Any) -> None:
             )
 
 
+def shares_of(shares: Any) -> Tensor:
+    """Shares of the places, each above 0 and below 1: (n,).
+
+    Raises:
+        ValueError: something else, or none.
+    """
+    try:
+        found = torch.as_tensor(shares, dtype=torch.float64)
+    except (TypeError, ValueError, RuntimeError):
+        found = torch.zeros(0)
+    if found.ndim != 1 or not len(found) or not bool(((found > 0) & (found < 1)).all()):
+        raise ValueError(f"shares need a tuple of numbers between 0 and 1; got {shares!r}. Take (0.1, 0.3, 0.5).")
+    return found
+
+
 def ranks(maps: Tensor, seed: int = 0) -> Tensor:
     """The place of every pixel among those of its map, 0 the largest value: (b, h, w) -> (b, h, w).
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vizlib.measure.baselines import Baseline, baseline_of
-from vizlib.measure.evaluation import Evaluation, Make, must_count
+from vizlib.measure.evaluation import Evaluation, Make, must_count, shares_of
 
 CELLS = 16  # places are squares of a 16 × 16 grid: single pixels hardly move a logit
 SHARES = (0.02, 0.05, 0.1, 0.2, 0.4)
@@ -43,7 +43,7 @@ def sensitivity_n(
     if subsets is None:
         must_count(3, samples=samples)
         generator = ask.generator()  # one for all n: subsets that hold each other are noisy in the same way
-        subsets = torch.stack([_scattered(ask, samples, share, generator) for share in shares])
+        subsets = torch.stack([_scattered(ask, samples, share, generator) for share in shares_of(shares).tolist()])
     elif subsets.ndim != 4 or subsets.shape[2:] != ask.maps.shape[1:] or subsets.shape[1] < 3:
         size = ", ".join(map(str, ask.maps.shape[1:]))
         raise ValueError(f"subsets need the shape (n, 3 or more, {size}); got {tuple(subsets.shape)}. Leave them out.")
@@ -118,8 +118,6 @@ def _without(ask: Evaluation, gone: Tensor, baseline: Baseline) -> Make:
 
 def _scattered(ask: Evaluation, samples: int, share: float, generator: torch.Generator) -> Tensor:
     """Random subsets of the places, (samples, h, w) bool: the same for every photograph and every map."""
-    if not 0 < share < 1:
-        raise ValueError(f"a subset holds a share of the places between 0 and 1; got {share}. Take 0.2.")
     h, w = ask.x.shape[-2:]
     grid = min(CELLS, h), min(CELLS, w)
     count = grid[0] * grid[1]
