@@ -101,7 +101,7 @@ def test_two_tags_of_one_architecture_have_two_names() -> None:
 def test_percents_are_what_they_say() -> None:
     axis = figure(ROWS.assign(accuracy=[0.615, 0.79, 0.7, 0.6, 0.65])).axes[0].yaxis
     for place, label in zip(axis.get_majorticklocs(), axis.get_majorticklabels(), strict=True):
-        assert float(label.get_text().rstrip("%")) == pytest.approx(place)
+        assert float(label.get_text().removesuffix(" %")) == pytest.approx(place)
 
 
 def test_the_table_says_the_data_set() -> None:

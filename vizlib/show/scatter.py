@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator, PercentFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
 from vizlib.measure.checkpoints import COSTS, front
@@ -145,7 +145,7 @@ def _axes(ax: Axes, costs: pd.Series) -> None:
     ax.xaxis.set_minor_locator(NullLocator())
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: amount(value)))
     ax.yaxis.set_major_locator(MaxNLocator(8, steps=(1, 2, 5, 10)))
-    ax.yaxis.set_major_formatter(PercentFormatter())
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g} %"))
     ax.margins(y=0.06)
     ax.grid(color="0.92", lw=0.7)
     ax.set_axisbelow(True)
