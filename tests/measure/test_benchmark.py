@@ -85,7 +85,7 @@ def test_the_table_by_families_has_means_over_their_members():
     columns = ["family", "model", "method", "mean"]
     table = pd.DataFrame(members, columns=columns).assign(class_blind=lambda t: t.method == "rollout", **numbers)
     assert module.by_family(table).splitlines() == [
-        f"| {DIFFERENCE} | CNN (a, b) | hybrid (c) |",
+        f"| {DIFFERENCE} | CNN, 2 models | hybrid, 1 model |",
         "| --- | --- | --- |",
         "| rollout, class-blind |  | 0.50 (0.00 to 0.50) |",
         "| gradcam | 0.30 (0.00 to 0.50) |  |",
@@ -142,6 +142,9 @@ def test_auto_takes_the_quickest_of_those_that_cannot_be_told_apart(cnn, monkeyp
     assert made.method == "layercam"
     assert "the quickest of 3 that cannot be told apart" in made.why
     assert "integrated_gradients 0.30 (0.24 to 0.36), gradcam 0.25 (0.20 to 0.30)" in made.why
+    assert "single pixels" not in made.why
+    monkeypatch.setattr(auto, "_rows", lambda: rows(CNN=far))
+    assert "Its map is of single pixels" in vl.explain(cnn, tiny.images(1), "auto").why
 
 
 def test_auto_on_the_table_that_comes_along():

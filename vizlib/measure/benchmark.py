@@ -176,7 +176,7 @@ def by_family(table: pd.DataFrame, metric: str = DIFFERENCE) -> str:
         table: of `benchmark`.
     """
     rows = table[table.metric == metric]
-    columns = {f"{name} ({', '.join(dict.fromkeys(own.model))})": own for name, own in rows.groupby("family")}
+    columns = {_counted(name, own.model.nunique()): own for name, own in rows.groupby("family")}
     lines = [[metric, *columns], ["---"] * (1 + len(columns))]
     for method, own in sorted(rows.groupby("method"), key=lambda each: -each[1]["mean"].mean()):
         blind = ", class-blind" if own.class_blind.any() else ""
@@ -184,6 +184,10 @@ def by_family(table: pd.DataFrame, metric: str = DIFFERENCE) -> str:
     for words, name in (("a random map", "random"), ("a Gaussian in the centre", "centre")):
         lines.append([words, *(f"{each[name].mean():.2f}" for each in columns.values())])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _counted(family: str, models: int) -> str:
+    return f"{family}, {models} model{'s' if models > 1 else ''}"
 
 
 def _spread(rows: pd.DataFrame) -> str:

@@ -71,6 +71,8 @@ def choose(clf: Classifier, x: Tensor, methods: dict[str, Any]) -> tuple[str, st
         f"{_beside(taken, level, fit)} {RANKED_BY} over {whose} on {rows[0]['photos']} photographs, judged in squares "
         f"of 8 × 8: {_number(taken)}; a random map has {chance:.2f}."
     )
+    if methods[taken.method].kind == "attribution":
+        why += " Its map is of single pixels: read it by areas, as it was judged."
     return taken.method, why
 
 
