@@ -19,6 +19,7 @@ from vizlib.commands import (
     demo,
     evaluate,
     explain,
+    export,
     gates,
     kept,
     summary,
@@ -27,7 +28,7 @@ from vizlib.commands import (
 )
 
 COMMANDS = (
-    summary, explain, compare, gates, kept, cost, tradeoff, choose, compress, evaluate, debug, zoo, demo,
+    summary, explain, compare, gates, kept, cost, tradeoff, choose, compress, export, evaluate, debug, zoo, demo,
 )  # fmt: skip
 NAMES = """
 vizlib COMMAND --help has more of them, and all options.

@@ -44,7 +44,8 @@ def test_the_table(found):
         right = (small(list(held_out.images)).argmax(1).numpy() == held_out.labels).mean()
         assert table.loc[way, "accuracy"] == pytest.approx(right)
         assert small.labels == held_out.classes
-    assert np.isnan(table.loc[WHOLE, ["accuracy", "trained", "seconds"]].astype(float)).all()
+    assert np.isnan(table.loc[WHOLE, "accuracy"])  # it does not have these classes
+    assert list(table.loc[WHOLE, ["trained", "added_mb", "seconds"]]) == [0, 0, 0]
     assert (table.loc[WHOLE, ["rollout_rank", "gradcam_top"]] == 1).all()
     for column in ("trained", "added_mb"):
         assert table.loc["head alone", column] < table.loc["LoRA", column] < table.loc["all weights", column]

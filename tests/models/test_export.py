@@ -4,6 +4,7 @@ import pytest
 import tiny
 import torch
 
+from vizlib import cli
 from vizlib.models.compress import int8, stored
 from vizlib.models.export import in_onnx, int8_onnx, onnx_logits, to_onnx
 from vizlib.models.load import load
@@ -26,6 +27,17 @@ def test_onnx_runtime_gives_the_logits_of_the_zoo(name, tmp_path):
     """A CNN, a ViT, a Swin and a hybrid."""
     clf = load(name, device="cpu")
     agree(clf, to_onnx(clf, tmp_path / "model.onnx"))
+
+
+def test_the_command(tmp_path, capsys):
+    out = tmp_path / "new" / "resnet.onnx"
+    assert cli.main(["export", "zoo/resnet", "--batch", "1", "--out", str(out), "--device", "cpu"]) == 0
+    assert capsys.readouterr().out == f"{out}\n"
+    clf = load("zoo/resnet", device="cpu")
+    x = tiny.images(1, 64)
+    torch.testing.assert_close(onnx_logits(out, x), clf(x), atol=1e-4, rtol=0)
+    assert cli.main(["export", "zoo/resnet", "--out", "resnet.pt"]) == 2
+    assert "ends in .onnx" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("build", [lambda: tiny.vit(depth=1), lambda: tiny.swin(depths=(1, 1))], ids=["ViT", "Swin"])

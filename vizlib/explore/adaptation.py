@@ -128,7 +128,7 @@ def adapted(
     objects = _masks(clf, held_out.objects[:shown])
     few, few_labels = x[:shown], labels[:shown].to(x.device)
     maps, classifiers, reasons = {WHOLE: maps_of(clf, few, clf(few).argmax(1))}, {}, {}
-    rows: list[dict[str, Any]] = [{"way": WHOLE}]
+    rows: list[dict[str, Any]] = [{"way": WHOLE, "trained": 0, "added_mb": 0.0, "seconds": 0.0}]
     for how in ways:
         way, start = WAYS.get(how, how), time.perf_counter()
         try:
