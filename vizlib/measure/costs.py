@@ -31,7 +31,7 @@ from vizlib.running import unchanged
 from vizlib.types import Classifier
 
 COLUMNS = ("architecture", "image_px", "family", "params", "gmacs", "attention_gmacs", "memory_mb")
-LARGER = (256, 384, 512, 1024)  # pixels; beside the size of the published accuracy
+LARGER = (256, 320, 384, 448, 512, 768, 1024)  # pixels; beside the size of the published accuracy
 
 
 def cost_from_shapes(clf: Classifier) -> dict[str, Any]:
