@@ -63,6 +63,7 @@ def test_claimed_speeds_are_measured_as_times_the_first(monkeypatch: pytest.Monk
     monkeypatch.setattr(speed, "network", one_layer)
     table = speed.measured("c31", rounds=5).set_index(pd.Index(["slow", "fast"]))
     assert table["claimed"].tolist() == ["1", "3"]
+    assert [speed._times(claimed) for claimed in speed.CLAIMED["c20"].values()] == ["1", "3 to 5", "3 to 5", "–"]
     assert table["measured"]["slow"] == 1
     assert table["measured"]["fast"] > 2
     assert table["from"]["fast"] <= table["measured"]["fast"] <= table["to"]["fast"]

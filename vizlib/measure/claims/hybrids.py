@@ -29,7 +29,7 @@ def groups(*, teachers: bool = True) -> tuple[np.ndarray, np.ndarray]:
 
 def over_the_line(hybrids: np.ndarray, others: np.ndarray) -> np.ndarray:
     """Points of each hybrid above the least-squares line of the others, accuracy over log parameters."""
-    slope, start = np.polyfit(*others.T, 1)
+    slope, start = np.polyfit(others[:, 0], others[:, 1], 1)
     return hybrids[:, 1] - start - slope * hybrids[:, 0]
 
 
