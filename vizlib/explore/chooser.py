@@ -9,6 +9,7 @@ import ipywidgets as widgets
 import pandas as pd
 
 from vizlib.measure.choose import Chosen, choose
+from vizlib.measure.costs import LARGER
 
 NONE = "no limit"
 QUESTIONS = {
@@ -29,7 +30,7 @@ CHOICES: dict[str, list[tuple[str, Any]]] = {
     "gmacs": [*((f"{v:g} G", v) for v in (0.3, 0.5, 1, 2, 5, 10, 20, 50, 100)), (NONE, 0)],
     "params": [*((f"{v} M", v * 1e6) for v in (2, 5, 10, 20, 30, 50, 100, 200)), (NONE, 0)],
     "memory_mb": [*((f"{v} MB", v) for v in (25, 50, 100, 200, 400, 800)), (NONE, 0)],
-    "resolution": [("as published", 0), *((f"{v} px", v) for v in (256, 384, 512, 1024))],
+    "resolution": [("as published", 0), *((f"{v} px", v) for v in LARGER)],
     "latency_ms": [*((f"{v} ms", v) for v in (5, 10, 20, 50, 100, 200, 500)), (NONE, 0)],
 }
 FIRST = {"the most accurate": "accuracy", "the fewest operations": "gmacs", "the fewest parameters": "params"}

@@ -128,7 +128,8 @@ def _check(asked: dict[str, Any]) -> None:
             continue
         if not isinstance(value, Real) or isinstance(value, bool):
             raise TypeError(f"{name} needs a number; got {value!r}. Leave it out for no limit.")
-        if not value > 0 or (name in WHOLE and value != int(value)):
+        number = float(value)
+        if not number > 0 or (name in WHOLE and not number.is_integer()):
             kind = "a positive whole number" if name in WHOLE else "a positive number"
             raise ValueError(f"{name} needs {kind}; got {value}. Leave it out for no limit.")
     share = asked["accuracy"]
@@ -163,13 +164,13 @@ def _at_size(
     if resolution is None:
         return rows[(rows["image_px"] == rows["accuracy_px"]) | rows["image_px"].isna()]
     sized = at_size(rows, int(resolution), limits, say)
-    text = f"with costs at {resolution} pixels or more"
+    text = f"with costs at {resolution:g} pixels or more"
     if sized.empty:
         largest = rows["image_px"].max()
         known = "no size (column image_px)" if isnan(largest) else f"{largest:g} pixels at most"
         raise ValueError(
             f"{text}: none of the {rows['model'].nunique()} classifiers has that; the table knows {known}. "
-            f"Take a smaller resolution, or measure one model: vl.cost(vl.load(NAME, input_size={resolution}))."
+            f"Take a smaller resolution, or measure one model: vl.cost(vl.load(NAME, input_size={resolution:g}))."
         )
     steps.append((text, len(sized)))
     return sized
@@ -228,7 +229,7 @@ def _notes(rows: pd.DataFrame, resolution: int | None) -> list[str]:
         return []
     own, asked = rows["image_px"] == rows["accuracy_px"], rows["image_px"] == resolution
     sizes = {
-        f"at {resolution} pixels": asked,
+        f"at {resolution:g} pixels": asked,
         "at the size of their accuracy, which is larger": own & ~asked,
         "at the next larger size in the table": ~own & ~asked,
     }

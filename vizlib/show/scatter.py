@@ -80,7 +80,8 @@ def names(table: pd.DataFrame, cost: str, ax: Axes) -> None:
             text.remove()
             continue
         corner = np.array(placed[i][:2])
-        text.set_position(inverse.transform(corner))
+        x, y = inverse.transform(corner)
+        text.set_position((x, y))
         if placed[i].leader:
             ends = inverse.transform([points[i], np.clip(points[i], corner, corner + sizes[i])])
             ax.plot(*ends.T, color="0.6", lw=0.6, zorder=1.5, scalex=False, scaley=False)
