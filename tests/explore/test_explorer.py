@@ -83,7 +83,7 @@ def test_the_trust_switch_puts_scores_under_the_pictures_and_keeps_those_of_rand
 
 def assert_captions(panel, heatmap):
     for line in trust(heatmap).splitlines():
-        assert f'<div class="vl-soft">{line}</div>' in panel.maps.content["html"]
+        assert f'<div class="vl-trust">{line}</div>' in panel.maps.content["html"]
 
 
 def test_what_does_not_apply_is_switched_off(panel):

@@ -130,7 +130,7 @@ def test_trust_stands_in_picture_page_and_table(vit, tmp_path):
     assert [label for label in labels if label] == texts
     page = found.save(tmp_path / "x.html").read_text()
     for line in "\n".join(texts).splitlines():
-        assert f'<div class="vl-soft">{line}</div>' in page
+        assert f'<div class="vl-trust">{line}</div>' in page
     table = pd.read_csv(found.save(tmp_path / "x.csv"))
     for method, heat in zip(METHODS, found.heatmaps.values(), strict=True):
         for name in ("deletion", "insertion", "p"):

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
+from typing import Any
+from zlib import crc32
 
 import torch
 import torch.nn.functional as F
@@ -47,9 +49,8 @@ def judge(clf: Classifier, x: Tensor, *, seed: int = 0) -> Judge:
     @cache
     def chance(size: tuple[int, ...], classes: tuple[int, ...]) -> tuple[Scores, Scores]:
         """Scores of the random maps (19, b) and of the centre Gaussian (1, b)."""
-        noise = torch.rand(DRAWS, *size, generator=torch.Generator().manual_seed(seed)).to(x.device)
         each = list(zip(x.split(1), classes, strict=True))
-        return _of_each(clf, each, noise), _of_each(clf, each, centre(x[:1]))
+        return _of_each(clf, each, partial(_noise, size, seed)), _of_each(clf, each, centre)
 
     def judged(heatmap: Heatmap) -> Heatmap:
         if heatmap.target is None and heatmap.score is not None:
@@ -71,10 +72,20 @@ def judge(clf: Classifier, x: Tensor, *, seed: int = 0) -> Judge:
     return judged
 
 
-def _of_each(clf: Classifier, photos: list[tuple[Tensor, int]], maps: Tensor) -> Scores:
-    """The same maps (d, r, s) on every photograph: (d, b)."""
+def _noise(size: tuple[int, ...], seed: int, photo: Tensor) -> Tensor:
+    """Other random maps (19, r, s) for every photograph, the same whenever it is looked at.
+
+    With the same ones for all photographs, a set that happens to be poor would let too many maps pass everywhere.
+    """
+    own = crc32(photo.float().cpu().numpy().tobytes())
+    return torch.rand(DRAWS, *size, generator=torch.Generator().manual_seed(seed + own)).to(photo.device)
+
+
+def _of_each(clf: Classifier, photos: list[tuple[Tensor, int]], make: Callable[[Tensor], Tensor]) -> Scores:
+    """What the maps (d, r, s) that are made for a photograph score on it: (d, b)."""
     found = []
     for photo, target in photos:
+        maps = make(photo)
         alike, picture = (t.expand(len(maps), -1, -1, -1) for t in (photo, clf.picture(photo)))
         classes = torch.full((len(maps),), target, device=photo.device)
         found.append(_scores(clf, alike, Heatmap(maps, picture, "", clf.name, classes)))
@@ -82,7 +93,7 @@ def _of_each(clf: Classifier, photos: list[tuple[Tensor, int]], maps: Tensor) ->
 
 
 def _scores(clf: Classifier, x: Tensor, heatmap: Heatmap) -> Scores:
-    options = {"steps": STEPS, "cells": SQUARES, "baseline": BASELINE}
+    options: dict[str, Any] = {"steps": STEPS, "cells": SQUARES, "baseline": BASELINE}
     return {name: faithfulness(clf, x, heatmap, name, draws=0, **options).value for name in METRICS}
 
 

@@ -176,7 +176,7 @@ def _cell(number: int, method: str, row: Row, cell: Heatmap | str, state: dict[s
         }
     )
     about = subject(cell)
-    judgement = "".join(f'<div class="vl-soft">{escape(line)}</div>' for line in trust(cell).splitlines())
+    judgement = "".join(f'<div class="vl-trust">{escape(line)}</div>' for line in trust(cell).splitlines())
     style = "vl-blind" if about == CLASS_BLIND else ""
     spread = f"from {float(values.min()):.3g} to {float(values.max()):.3g}"
     label = escape(f"{row.model}, {method}, {about}: {hint}, {spread}")

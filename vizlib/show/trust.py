@@ -130,7 +130,7 @@ def planted(table: pd.DataFrame, axes: Sequence[Axes] | None = None) -> list[Axe
     tasks = {f"share on the {decides} that decides": rows for decides, rows in table.groupby("decides")}
     if axes is None:
         inches = (7.2, (0.9 + 0.42 * table.method.nunique()) * len(tasks))
-        axes = plt.subplots(len(tasks), 1, figsize=inches, layout="constrained", squeeze=False)[1][:, 0]
+        axes = list(plt.subplots(len(tasks), 1, figsize=inches, layout="constrained", squeeze=False)[1][:, 0])
     for ax, (metric, rows) in zip(axes, tasks.items(), strict=True):
         known = rows[rows.share.notna()].rename(columns={"share": "mean"})
         benchmark(known.assign(metric=metric), metric, ax)
