@@ -76,7 +76,7 @@ def lv_vit() -> Finding:
         f"on ImageNet-1k alone 86.4 % with 150 M parameters on images of 512 pixels, 84.4 % with 26 M at 384, "
         f"{authors('lvvit_s')} % at 224 ({params('arch/lvvit_s'):.1f} M as built here)",
         "Jiang et al. 2021, arXiv 2104.10858, abstract; sizes of the images: the results table of the authors' "
-        "repository; parameters counted here: vizlib.measure.cost.params_of",
+        "repository, which could not be looked up; parameters counted here: vizlib.measure.cost.params_of",
         "holds",
         "for the largest member, on images of 512 pixels, which the claim leaves out; and token labelling needs a "
         "second network that labels every patch",
@@ -222,7 +222,8 @@ def vit_against_resnet() -> Finding:
         f"ViT-S against ResNet-50 ({sizes}): by DeiT's recipe (300 epochs) {points(vit - old)} over ResNet-50 of 2015, "
         f"{points(vit - new)} over its recipe A1 (600 epochs), {points(vit - 79.8)} over A2 (300 epochs, 79.8 %); by "
         f"DeiT III's (800 epochs, with the loss and optimiser of A1) {points(later - new)} over A1",
-        f"{COUNTED}; {TIMM}; A1 and A2: Wightman, Touvron, Jégou 2021, arXiv 2110.00476; Touvron et al. 2022, "
+        f"{COUNTED}; {TIMM}; A1 and A2: Wightman, Touvron, Jégou 2021, arXiv 2110.00476, whose tables could not "
+        "be looked up; Touvron et al. 2022, "
         "arXiv 2204.07118",
         "wrong",
         "as a rule: the difference is that of the recipes. No two of these are equal; where they are nearest, in "
