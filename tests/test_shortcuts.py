@@ -41,8 +41,8 @@ def test_a_mark_anywhere_covers_objects_too_and_always_is_on_every_picture():
     assert not differs[~made.marks].any()
     assert (made.marks & bare.objects).any((1, 2)).mean() > 0.1
     np.testing.assert_array_equal(made.objects, bare.objects & ~made.marks)
-    rows, columns = np.nonzero(made.marks.any(0))
-    assert (rows.min(), columns.min(), rows.max(), columns.max()) == (0, 0, 63, 63)
+    assert made.marks.any(0).mean() > 0.5  # over 60 pictures most places are covered once; corners are a quarter
+    assert (made.marks.sum((1, 2)) == 64).all()
 
 
 def test_bare_ground_is_the_same_but_for_object_and_shadow():
