@@ -41,7 +41,7 @@ def test_a_mark_anywhere_covers_objects_too_and_always_is_on_every_picture():
     assert not differs[~made.marks].any()
     assert (made.marks & bare.objects).any((1, 2)).mean() > 0.1
     np.testing.assert_array_equal(made.objects, bare.objects & ~made.marks)
-    assert made.marks.any(0).mean() > 0.5  # over 60 pictures most places are covered once; corners are a quarter
+    assert made.marks.any(0).mean() > 0.5  # over 60 pictures most places are covered once, with corners a tenth
     assert (made.marks.sum((1, 2)) == 64).all()
 
 
@@ -51,7 +51,7 @@ def test_bare_ground_is_the_same_but_for_object_and_shadow():
     np.testing.assert_array_equal(full.marks, bare.marks)
     differs = (full.images != bare.images).any(-1)
     assert differs[full.objects].mean() > 0.98
-    assert not differs[:, [0, -1]].any()
+    assert 0 < differs[~full.objects].mean() < 0.1  # the shadow
     assert not differs[full.marks].any()
 
 
