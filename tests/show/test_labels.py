@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 
-from vizlib.show.labels import Place, place, short, unique
+from vizlib.show.labels import Place, _leader, place, short, unique
 
 
 def boxes(placed: dict[int, Place], sizes: np.ndarray) -> np.ndarray:
@@ -61,6 +63,13 @@ def test_an_important_label_without_room_stands_away_with_a_leader_that_crosses_
     assert placed.leader
     assert placed.y > 100 + 5
     assert place(points, sizes, bounds, [0], important=1) == {}  # shut in
+
+
+def test_a_leader_has_no_gaps_through_which_another_could_cross() -> None:
+    pieces = _leader(np.array([100.0, 100.0]), np.array([140.0, 150.0, 180.0, 160.0]), 5.0)
+    for one, following in pairwise(pieces):
+        assert overlapping(one, following)
+    assert overlapping(pieces[-1], np.array([139.0, 149.0, 180.0, 160.0]))
 
 
 def test_names_are_as_short_as_they_can_be_and_still_tell_apart() -> None:

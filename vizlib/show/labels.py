@@ -89,11 +89,11 @@ def _corners(point: NDArray, size: NDArray, radius: float, far: bool) -> Iterato
 
 
 def _leader(point: NDArray, box: NDArray, radius: float) -> NDArray:
-    """The line from a mark's edge to a label, as small boxes (12, 4)."""
+    """The line from a mark's edge to a label, as boxes (12, 4) round its pieces."""
     end = np.clip(point, box[:2], box[2:])
     start = point + 1.5 * radius * (end - point) / np.linalg.norm(end - point)
-    steps = np.linspace(start, end, 13)[:-1]
-    return np.hstack([steps - 0.5, steps + 0.5])
+    steps = np.linspace(start, end, 13)
+    return np.hstack([np.minimum(steps[:-1], steps[1:]) - 0.5, np.maximum(steps[:-1], steps[1:]) + 0.5])
 
 
 def _inside(box: NDArray, bounds: Box) -> bool:

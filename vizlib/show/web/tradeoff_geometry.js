@@ -50,12 +50,13 @@ export function stairs(corners) {
 // The point of a box that is nearest to a point.
 export const nearest = ([x, y], box) => [Math.min(Math.max(x, box[0]), box[2]), Math.min(Math.max(y, box[1]), box[3])];
 
-// The line from a mark's edge to a label, as small boxes.
+// The line from a mark's edge to a label, as boxes round its pieces.
 function leaderOf(point, box, radius) {
   const end = nearest(point, box), length = Math.hypot(end[0] - point[0], end[1] - point[1]);
-  const at = (share) => point.map((v, axis) => v + (end[axis] - v) * share);
   const first = (1.5 * radius) / length;
-  return Array.from({ length: 12 }, (_, i) => at(first + ((1 - first) * i) / 12)).map(([x, y]) => [x - 0.5, y - 0.5, x + 0.5, y + 0.5]);
+  const at = (piece) => point.map((v, axis) => v + (end[axis] - v) * (first + ((1 - first) * piece) / 12));
+  return Array.from({ length: 12 }, (_, i) => [at(i), at(i + 1)]).map(([[x, y], [u, v]]) =>
+    [Math.min(x, u) - 0.5, Math.min(y, v) - 0.5, Math.max(x, u) + 0.5, Math.max(y, v) + 0.5]);
 }
 
 // Where the labels that fit stand: the box, and the line to a label that is away from its mark, as the first
