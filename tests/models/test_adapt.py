@@ -57,6 +57,17 @@ def test_what_is_frozen_stays_and_what_is_added_makes_the_rest(how, pictures):
     assert ("fc.weight" in found.added) == (how != "lora")
 
 
+def test_frozen_statistics_stay_in_norms_with_an_activation_inside():
+    """timm's BatchNormAct2d."""
+    clf = load("zoo/resnet", device="cpu")
+    images = data.shortcuts(8, mark="never").images
+    after = adapt(clf, images, [0, 1] * 4, CLASSES, how="head", epochs=1).clf.module.state_dict()
+    changed = [
+        n for n, t in clf.module.state_dict().items() if t.shape != after[n].shape or not torch.equal(t, after[n])
+    ]
+    assert changed == ["head.fc.weight", "head.fc.bias"]
+
+
 def test_pictures_are_prepared_as_the_classifier_wants_them():
     clf = load(tiny.CNN(), input_size=(3, 32, 32), mean=(0.1, 0.2, 0.3), std=(0.9, 0.9, 0.9))
     images, labels = data.shortcuts(16, size=32).images, [0, 1] * 8

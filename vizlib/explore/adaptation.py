@@ -34,7 +34,7 @@ from vizlib.models.load import load
 from vizlib.show.files import save
 from vizlib.types import Classifier, Heatmap
 
-MEMBERS = ("zoo/resnet", "zoo/vit", "zoo/swin", "zoo/hybrid")
+MEMBERS = ("zoo/vit", "zoo/hybrid", "zoo/resnet", "zoo/swin")
 WAYS: dict[How, str] = {"head": "head alone", "lora": "LoRA", "full": "all weights"}
 
 
@@ -103,7 +103,7 @@ def adapted(
     """Teach copies of a classifier new classes in several ways and measure each: accuracy, cost, how far maps moved.
 
     Args:
-        new: pictures to learn from, with `labels` and `classes`; default: 160 rendered ones, of four shapes.
+        new: pictures to learn from, with `labels` and `classes`; default: 400 rendered ones, of four shapes.
         held_out: pictures to measure on, with `objects`; default: 400 rendered ones.
         ways: "head", "lora" (of `rank`), "full"; see `vizlib.models.adapt.adapt`.
         epochs, seed: of the training.
@@ -122,7 +122,7 @@ def adapted(
 
     Source: Hu et al. 2021, LoRA: Low-Rank Adaptation of Large Language Models, arXiv 2106.09685.
     """
-    new = new or data.shortcuts(160, mark="never", size=clf.input_size[-1])
+    new = new or data.shortcuts(400, mark="never", size=clf.input_size[-1])
     held_out = held_out or data.shortcuts(400, split="test", mark="never", size=clf.input_size[-1])
     x, labels = clf.prepare(list(held_out.images)), torch.as_tensor(held_out.labels)
     objects = _masks(clf, held_out.objects[:shown])

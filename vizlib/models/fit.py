@@ -108,6 +108,6 @@ def _train_mode(module: nn.Module) -> None:
     """Training mode; layers that are frozen stay as they are, statistics of a batch norm too."""
     module.train()
     for layer in module.modules():
-        own = list(layer.parameters())
-        if own and not list(layer.children()) and not any(p.requires_grad for p in own):
-            layer.eval()
+        own = list(layer.parameters(recurse=False))
+        if own and not any(p.requires_grad for p in own):
+            layer.training = False
