@@ -119,7 +119,7 @@ def test_a_contrast_is_that_of_the_library_and_drawn_round_zero(tmp_path, monkey
     (heatmap, options_of_drawing), clf = drawn[0], tiny_load("zoo/vit")
     expected = contrast(clf, "cat", "gradcam", "coffee", 4)
     torch.testing.assert_close(heatmap.values, expected.values)
-    assert options_of_drawing["scale"].signed
+    assert options_of_drawing["signed"] is True
     assert "coffee − tea" in capsys.readouterr().out
 
 
