@@ -178,7 +178,7 @@ def compressed(
     maps = {name: maps_of(smaller, images, target) for name, smaller in _bar(made.items(), "maps")}
     logits = {name: _logits(smaller, x) for name, smaller in _bar(made.items(), "accuracy")}
     times = _times({name: smaller for name, smaller in made.items() if not rounds_in_float(smaller)}, rounds)
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"way": name}
         | _right(logits[name], logits[WHOLE], labels)
         | _size(smaller)

@@ -104,9 +104,9 @@ def fewer_heads(
     right = sum(int((a == b).sum()) for a, b in zip(said, wanted, strict=True))
     measure = "agreement" if labels is None else "accuracy"
     choices = [(rule, np.nan, share, least(heads, share, rule)) for rule in RULES for share in shares]
-    for seed in range(seeds):
-        order = heads.assign(random=np.random.default_rng(seed).permutation(len(heads)))
-        choices += [("random", seed, share, least(order, share, "random")) for share in shares]
+    for draw in range(seeds):
+        order = heads.assign(random=np.random.default_rng(draw).permutation(len(heads)))
+        choices += [("random", draw, share, least(order, share, "random")) for share in shares]
     rows = []
     for rule, seed, share, gone in choices:
         with ablate(clf, gone):
