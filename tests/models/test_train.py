@@ -124,6 +124,14 @@ def test_weights_that_are_not_the_cards_are_refused(folder, tmp_path):
         zoo.load("resnet", tmp_path)
 
 
+def test_an_earlier_training_is_not_overwritten(folder, tmp_path):
+    order = ["resnet", "--data", str(folder), "--out", str(tmp_path), "--no-amp", "--batch-size", "4"]
+    (tmp_path / "checkpoint.pt").write_bytes(b"hours of work")
+    with pytest.raises(ValueError, match=r"holds a checkpoint\. Go on from it with --resume"):
+        train.main(order)
+    assert (tmp_path / "checkpoint.pt").read_bytes() == b"hours of work"
+
+
 OFF = {"crop_scale": 1.0, "flip": 0.0, "randaugment": "", "random_erasing": 0.0}
 
 

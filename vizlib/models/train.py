@@ -241,6 +241,18 @@ class Run:
         self.optimizer.load_state_dict(state["optimizer"])
         self.log = state["log"]
 
+    def begin(self) -> None:
+        """Make sure that no earlier training is overwritten.
+
+        Raises:
+            ValueError: if there is a checkpoint in the output folder.
+        """
+        if (self.out / "checkpoint.pt").exists():
+            raise ValueError(
+                f"a new training needs a folder without one; {self.out} holds a checkpoint. Go on from it with "
+                f"--resume, or give another --out."
+            )
+
     def export(self, dataset: str, command: str) -> zoo.Card:
         """Write the averaged weights and their card into the output folder, and return the card."""
         return export(
@@ -323,8 +335,7 @@ def main(argv: list[str] | None = None) -> None:
     out = options.out or Path("runs") / options.name
     data = tiny_imagenet20(options.data) if options.data.is_file() else options.data
     run = Run(options.name, data, out, recipes.from_options(options))
-    if options.resume:
-        run.resume()
+    (run.resume if options.resume else run.begin)()
     run.train(options.stop)
     if run.rank == 0:
         card = run.export(options.dataset or options.data.name, recipes.command(options))

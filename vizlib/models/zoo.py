@@ -195,8 +195,8 @@ def _read(folder: Path | None, file: str, name: str) -> bytes:
         return (where / file).read_bytes()
     except FileNotFoundError:
         raise RuntimeError(
-            f"zoo/{name} needs {file} in {where}; there is none, it is not trained yet. "
-            f"Train it (vizlib train {name} --data DIR) or take one of: {', '.join(trained())}."
+            f"zoo/{name} needs {file} in {where}; there is none: not trained yet, or lost. "
+            f"Train it (vizlib train {name} --data DIR), or install vizlib again if it came with it."
         ) from None
 
 
